@@ -1,0 +1,2 @@
+//! Client-side resilience for services that call other services.
+#![forbid(unsafe_code)]
