@@ -1,2 +1,22 @@
 //! Client-side resilience for services that call other services.
 #![forbid(unsafe_code)]
+#![expect(
+    dead_code,
+    unused_imports,
+    reason = "the layers that use these parts are being added"
+)]
+
+pub mod call;
+pub mod classify;
+mod clock;
+mod dispatch;
+mod error;
+mod guarded;
+mod rng;
+
+pub use self::{
+    call::{Body, CallPolicy, Deadline, Disposition, IdempotencyKey, InvalidKey, KeyScope, Report},
+    error::{BoxError, Error, ErrorKind, InvalidSetting},
+    guarded::{End, Guarded, Settle},
+    rng::Random,
+};

@@ -1,0 +1,204 @@
+use std::{
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt;
+
+use super::{attempt::Attempt, context::Call};
+use crate::error::BoxError;
+
+/// The request body of the ready-made stacks: bytes in memory, or a stream.
+///
+/// It also carries what layers tell one another about the call, which is cheaper than the request's
+/// extensions and survives every foreign layer that keeps the body.
+///
+/// ```
+/// use evenkeel::Body;
+/// assert!(Body::from("in memory").try_clone().is_some());
+/// ```
+pub struct Body {
+    kind: Kind,
+    call: Option<Arc<Call>>,
+    attempt: Option<Attempt>,
+}
+
+enum Kind {
+    Memory(Option<Bytes>),
+    Stream(Pin<Box<dyn HttpBody<Data = Bytes, Error = BoxError> + Send>>),
+}
+
+impl Body {
+    /// A body without content.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self::from(Bytes::new())
+    }
+
+    /// A body that is sent as it comes; `Send` is all that is asked of it.
+    pub fn stream<B>(body: B) -> Self
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        Self::new(Kind::Stream(Box::pin(body.map_err(Into::into))))
+    }
+
+    fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            call: None,
+            attempt: None,
+        }
+    }
+
+    /// The content, if it is all in memory and not yet sent.
+    #[must_use]
+    pub fn as_bytes(&self) -> Option<&Bytes> {
+        match &self.kind {
+            Kind::Memory(bytes) => bytes.as_ref(),
+            Kind::Stream(_) => None,
+        }
+    }
+
+    /// A copy of a body in memory, whatever its size; `None` for a stream.
+    #[must_use]
+    pub fn try_clone(&self) -> Option<Self> {
+        let Kind::Memory(bytes) = &self.kind else {
+            return None;
+        };
+        Some(Self {
+            kind: Kind::Memory(bytes.clone()),
+            call: self.call.clone(),
+            attempt: self.attempt,
+        })
+    }
+
+    /// Takes the content out: bytes in memory as `Ok`, a stream as `Err`.
+    pub(crate) fn into_bytes(self) -> Result<Bytes, Self> {
+        match self.kind {
+            Kind::Memory(bytes) => Ok(bytes.unwrap_or_default()),
+            Kind::Stream(_) => Err(self),
+        }
+    }
+
+    /// Puts another content into the place of this one and keeps what is known of the call.
+    pub(crate) fn replace_content(&mut self, content: Self) -> Self {
+        let old = std::mem::replace(&mut self.kind, content.kind);
+        Self {
+            kind: old,
+            call: self.call.clone(),
+            attempt: self.attempt,
+        }
+    }
+
+    pub(crate) fn call(&self) -> Option<&Arc<Call>> {
+        self.call.as_ref()
+    }
+
+    pub(crate) fn set_call(&mut self, call: Arc<Call>) {
+        self.call = Some(call);
+    }
+
+    pub(crate) fn attempt(&self) -> Option<Attempt> {
+        self.attempt
+    }
+
+    pub(crate) fn set_attempt(&mut self, attempt: Attempt) {
+        self.attempt = Some(attempt);
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match &mut self.kind {
+            Kind::Memory(bytes) => Poll::Ready(
+                bytes
+                    .take()
+                    .filter(|bytes| !bytes.is_empty())
+                    .map(|bytes| Ok(Frame::data(bytes))),
+            ),
+            Kind::Stream(stream) => stream.as_mut().poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Memory(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
+            Kind::Stream(stream) => stream.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Memory(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
+            Kind::Stream(stream) => stream.size_hint(),
+        }
+    }
+}
+
+impl Default for Body {
+    fn default() -> Self {
+        Self::empty()
+    }
+}
+
+impl<T: Into<Bytes>> From<T> for Body {
+    fn from(content: T) -> Self {
+        Self::new(Kind::Memory(Some(content.into())))
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            Kind::Memory(bytes) => {
+                write!(f, "Body({} bytes)", bytes.as_ref().map_or(0, Bytes::len))
+            }
+            Kind::Stream(_) => f.write_str("Body(stream)"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_memory_body_is_one_frame_and_then_over() {
+        let mut body = Body::from("abc");
+        assert_eq!(body.size_hint().exact(), Some(3));
+        let frame = body.frame().await.expect("one frame").expect("no error");
+        assert_eq!(frame.into_data().expect("data"), "abc");
+        assert!(body.is_end_stream());
+        assert!(body.frame().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn an_empty_body_has_no_frame() {
+        assert!(Body::empty().is_end_stream());
+        assert!(Body::empty().frame().await.is_none());
+    }
+
+    #[test]
+    fn a_stream_has_no_copy_and_debug_shows_no_content() {
+        let body = Body::stream(http_body_util::Full::new(Bytes::from("secret")));
+        assert!(body.try_clone().is_none());
+        assert_eq!(
+            format!("{body:?} {:?}", Body::from("secret")),
+            "Body(stream) Body(6 bytes)"
+        );
+    }
+}

@@ -1,0 +1,360 @@
+use std::{
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use super::{
+    deadline::Deadline,
+    disposition::Disposition,
+    key::CallKey,
+    policy::CallPolicy,
+    report::{AttemptReport, Outcome, Report, Stop},
+};
+
+/// How many picked endpoints a call remembers as tried.
+const REMEMBERED_PICKS: usize = 8;
+
+/// Stands for no limit where a duration is kept as nanoseconds.
+const NEVER: u64 = u64::MAX;
+
+/// One logical call: what layers tell one another about it, downwards and back up.
+///
+/// It outlives the futures of the call, so that a deadline that drops them all can still report. A
+/// success costs its allocation and a few plain stores; the lock is taken on failures only.
+#[derive(Debug)]
+pub struct Call {
+    policy: CallPolicy,
+    started: Instant,
+    live: AtomicBool,
+    retried: AtomicBool,
+    deadline: AtomicU64,
+    slow_time: AtomicU64,
+    key: OnceLock<Option<CallKey>>,
+    attempt: AtomicU32,
+    attempt_started: AtomicU64,
+    stage: AtomicU8,
+    worst: AtomicU8,
+    picks: [AtomicU64; REMEMBERED_PICKS],
+    picked: AtomicU32,
+    story: Mutex<Story>,
+}
+
+/// Where the present attempt stands.
+const IDLE: u8 = 0;
+const HOLDING: u8 = 1;
+const HANDED_ON: u8 = 2;
+
+#[derive(Debug, Default)]
+struct Story {
+    endpoint: Option<EndpointFacts>,
+    attempts: Vec<AttemptReport>,
+    stop: Option<Stop>,
+}
+
+/// What the balancer knows of an attempt that failed.
+#[derive(Clone, Debug)]
+pub(crate) struct EndpointFacts {
+    /// Serial number of the endpoint, never reused.
+    pub(crate) serial: u64,
+    /// Its name in reports.
+    pub(crate) name: Arc<str>,
+    /// Its failure domains, where known.
+    pub(crate) zone: Option<Arc<str>>,
+    pub(crate) region: Option<Arc<str>>,
+    /// How many endpoints there are.
+    pub(crate) set_size: usize,
+    /// How many usable ones this call has not tried.
+    pub(crate) untried: usize,
+}
+
+impl Call {
+    pub(crate) fn new(policy: CallPolicy, started: Instant) -> Self {
+        Self {
+            policy,
+            started,
+            live: AtomicBool::new(true),
+            retried: AtomicBool::new(false),
+            deadline: AtomicU64::new(NEVER),
+            slow_time: AtomicU64::new(NEVER),
+            key: OnceLock::new(),
+            attempt: AtomicU32::new(0),
+            attempt_started: AtomicU64::new(0),
+            stage: AtomicU8::new(IDLE),
+            worst: AtomicU8::new(Disposition::NotSent as u8),
+            picks: std::array::from_fn(|_| AtomicU64::new(0)),
+            picked: AtomicU32::new(0),
+            story: Mutex::default(),
+        }
+    }
+
+    /// What the caller asked for this call.
+    pub fn policy(&self) -> &CallPolicy {
+        &self.policy
+    }
+
+    /// When the outermost layer saw it.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// When it has to be over.
+    pub fn deadline(&self) -> Deadline {
+        match self.deadline.load(Relaxed) {
+            NEVER => Deadline::NEVER,
+            nanos => Deadline::after(self.started, Duration::from_nanos(nanos)),
+        }
+    }
+
+    pub(crate) fn set_deadline(&self, deadline: Deadline) {
+        self.deadline.store(
+            deadline.remaining(self.started).map_or(NEVER, nanos),
+            Relaxed,
+        );
+    }
+
+    /// How long an attempt without a limit of its own has to run before its end counts as slow.
+    pub(crate) fn slow_time(&self) -> Option<Duration> {
+        match self.slow_time.load(Relaxed) {
+            NEVER => None,
+            nanos => Some(Duration::from_nanos(nanos)),
+        }
+    }
+
+    pub(crate) fn set_slow_time(&self, slow_time: Duration) {
+        self.slow_time.store(nanos(slow_time), Relaxed);
+    }
+
+    /// The key that the destination de-duplicates by, if there is one.
+    pub(crate) fn key(&self) -> Option<&CallKey> {
+        self.key.get().and_then(Option::as_ref)
+    }
+
+    /// Whether somebody has decided about the key, be it against one.
+    pub(crate) fn key_decided(&self) -> bool {
+        self.key.get().is_some()
+    }
+
+    /// The key, decided by whoever asks first.
+    pub(crate) fn decide_key(&self, decide: impl FnOnce() -> Option<CallKey>) -> Option<&CallKey> {
+        self.key.get_or_init(decide).as_ref()
+    }
+
+    /// Whether the layer that opened this call still works on it.
+    pub(crate) fn is_live(&self) -> bool {
+        self.live.load(Relaxed)
+    }
+
+    pub(crate) fn close(&self) {
+        self.live.store(false, Relaxed);
+    }
+
+    /// True for the first retry layer that asks: any other passes the call through.
+    pub(crate) fn claim_retry(&self) -> bool {
+        !self.retried.swap(true, Relaxed)
+    }
+
+    /// The number of the present attempt; 0 before the first.
+    pub(crate) fn attempt_number(&self) -> u32 {
+        self.attempt.load(Relaxed)
+    }
+
+    pub(crate) fn begin_attempt(&self, number: u32, now: Instant) {
+        self.attempt.store(number, Relaxed);
+        self.attempt_started
+            .store(nanos(now.saturating_duration_since(self.started)), Relaxed);
+        self.stage.store(HOLDING, Relaxed);
+    }
+
+    /// The request waits in a layer of ours: it has not been sent.
+    pub(crate) fn holding(&self) {
+        self.stage.store(HOLDING, Relaxed);
+    }
+
+    /// The request is given to the service below: from here on it may happen.
+    pub(crate) fn handed_on(&self) {
+        self.stage.store(HANDED_ON, Relaxed);
+    }
+
+    /// Remembers an endpoint as tried.
+    pub(crate) fn picked(&self, serial: u64) {
+        let count = self.picked.load(Relaxed);
+        self.picks[count as usize % REMEMBERED_PICKS].store(serial, Relaxed);
+        self.picked.store(count.wrapping_add(1), Relaxed);
+    }
+
+    /// Serial numbers of the endpoints tried, in no order; the last eight.
+    pub(crate) fn tried(&self) -> impl Iterator<Item = u64> + '_ {
+        let count = (self.picked.load(Relaxed) as usize).min(REMEMBERED_PICKS);
+        self.picks[..count].iter().map(|pick| pick.load(Relaxed))
+    }
+
+    /// Says which endpoint the present attempt went to.
+    pub(crate) fn note_endpoint(&self, facts: EndpointFacts) {
+        self.story().endpoint = Some(facts);
+    }
+
+    /// The endpoint of the present attempt, if the balancer noted one.
+    pub(crate) fn endpoint(&self) -> Option<EndpointFacts> {
+        self.story().endpoint.clone()
+    }
+
+    /// Takes the endpoint of the attempt that ended.
+    pub(crate) fn take_endpoint(&self) -> Option<EndpointFacts> {
+        self.story().endpoint.take()
+    }
+
+    /// Ends the present attempt with what is known of its effect.
+    pub(crate) fn settle(&self, disposition: Disposition) {
+        self.worst.fetch_max(disposition as u8, Relaxed);
+        self.stage.store(IDLE, Relaxed);
+    }
+
+    /// Adds an attempt to the story and settles it.
+    pub(crate) fn ended(&self, attempt: AttemptReport) {
+        self.settle(attempt.disposition);
+        self.story().attempts.push(attempt);
+    }
+
+    /// Says how long the call waits after the attempt that ended last.
+    pub(crate) fn backing_off(&self, delay: Duration) {
+        if let Some(last) = self.story().attempts.last_mut() {
+            last.backoff = Some(delay);
+        }
+    }
+
+    /// Says why there is no further attempt.
+    pub(crate) fn stopped(&self, stop: Stop) {
+        self.story().stop = Some(stop);
+    }
+
+    /// The worst that is known so far, the running attempt included.
+    pub(crate) fn disposition(&self) -> Disposition {
+        let worst = Disposition::from_index(self.worst.load(Relaxed));
+        match self.stage.load(Relaxed) {
+            HANDED_ON => Disposition::Unknown,
+            _ => worst,
+        }
+    }
+
+    /// The story so far; an attempt that still runs is told as unfinished.
+    pub(crate) fn report(&self, now: Instant) -> Report {
+        let disposition = self.disposition();
+        let story = self.story();
+        let mut attempts = story.attempts.clone();
+        if self.stage.load(Relaxed) != IDLE {
+            attempts.push(self.unfinished(&story, now));
+        }
+        Report::new(
+            attempts,
+            story.stop,
+            now.saturating_duration_since(self.started),
+            disposition,
+        )
+    }
+
+    fn unfinished(&self, story: &Story, now: Instant) -> AttemptReport {
+        let started = Duration::from_nanos(self.attempt_started.load(Relaxed));
+        let handed_on = self.stage.load(Relaxed) == HANDED_ON;
+        AttemptReport {
+            number: self.attempt.load(Relaxed).max(1),
+            endpoint: story.endpoint.as_ref().map(|facts| Arc::clone(&facts.name)),
+            ran: now
+                .saturating_duration_since(self.started)
+                .saturating_sub(started),
+            outcome: if handed_on {
+                Outcome::Unanswered
+            } else {
+                Outcome::Held
+            },
+            disposition: if handed_on {
+                Disposition::Unknown
+            } else {
+                Disposition::NotSent
+            },
+            backoff: None,
+        }
+    }
+
+    fn story(&self) -> std::sync::MutexGuard<'_, Story> {
+        // Nothing that runs under the lock can leave it half done.
+        self.story.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(NEVER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(now: Instant) -> Call {
+        Call::new(CallPolicy::new(), now)
+    }
+
+    #[test]
+    fn a_call_without_deadline_never_ends() {
+        let now = Instant::now();
+        let call = call(now);
+        assert_eq!(call.deadline(), Deadline::NEVER);
+        let deadline = Deadline::after(now, Duration::from_millis(1500));
+        call.set_deadline(deadline);
+        assert_eq!(call.deadline(), deadline);
+    }
+
+    #[test]
+    fn what_was_handed_on_and_not_settled_may_have_happened() {
+        let now = Instant::now();
+        let call = call(now);
+        call.begin_attempt(1, now);
+        assert_eq!(call.disposition(), Disposition::NotSent);
+        call.handed_on();
+        assert_eq!(call.disposition(), Disposition::Unknown);
+        call.settle(Disposition::Answered);
+        assert_eq!(call.disposition(), Disposition::Answered);
+    }
+
+    #[test]
+    fn the_worst_attempt_decides_whatever_came_later() {
+        let call = call(Instant::now());
+        call.settle(Disposition::Unknown);
+        call.settle(Disposition::NotSent);
+        assert!(call.disposition().may_have_happened());
+    }
+
+    #[test]
+    fn only_the_last_eight_endpoints_are_remembered() {
+        let call = call(Instant::now());
+        assert_eq!(call.tried().count(), 0);
+        for serial in 1..=10 {
+            call.picked(serial);
+        }
+        let mut tried: Vec<_> = call.tried().collect();
+        tried.sort_unstable();
+        assert_eq!(tried, (3..=10).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_running_attempt_is_part_of_the_report() {
+        let now = Instant::now();
+        let call = call(now);
+        call.begin_attempt(2, now + Duration::from_millis(100));
+        call.handed_on();
+        let report = call.report(now + Duration::from_millis(350));
+        assert_eq!(report.attempts().len(), 1);
+        assert_eq!(report.attempts()[0].number(), 2);
+        assert_eq!(report.attempts()[0].ran(), Duration::from_millis(250));
+        assert!(report.may_have_happened());
+    }
+
+    #[test]
+    fn the_second_retry_layer_is_told_to_pass_the_call_through() {
+        let call = call(Instant::now());
+        assert!(call.claim_retry());
+        assert!(!call.claim_retry());
+    }
+}

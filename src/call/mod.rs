@@ -1,0 +1,36 @@
+//! What belongs to one call, and the only channel between layers, downwards and back up.
+//!
+//! The outermost layer of ours that sees a request opens its [`Call`]; every layer below finds it in the
+//! request (in [`Body`], else in the extensions) and reads from it what it needs to know: the deadline, the
+//! key, the endpoints tried. What happened travels back up the same way, so that a deadline that drops
+//! everything below it can still tell the whole story.
+//!
+//! Nothing here waits, reads a clock or draws a random number.
+
+mod attempt;
+mod body;
+mod context;
+mod deadline;
+mod disposition;
+mod join;
+mod key;
+mod policy;
+mod report;
+
+pub(crate) use self::{
+    attempt::{Attempt, attempt, set_attempt},
+    context::EndpointFacts,
+    join::{Joined, Opened, find, join},
+    key::CallKey,
+    policy::KeyChoice,
+    report::Short,
+};
+pub use self::{
+    body::Body,
+    context::Call,
+    deadline::Deadline,
+    disposition::Disposition,
+    key::{IdempotencyKey, InvalidKey, KeyScope},
+    policy::CallPolicy,
+    report::{AttemptReport, Outcome, Report, Stop},
+};

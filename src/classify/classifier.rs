@@ -1,0 +1,117 @@
+use std::{error::Error as StdError, fmt, sync::Arc, time::SystemTime};
+
+use http::{HeaderMap, Response, StatusCode};
+
+use super::{
+    evidence::{self, Evidence},
+    http as http_status,
+    verdict::{Class, Verdict},
+};
+use crate::{call::Outcome, error::Error};
+
+type ReadError = dyn Fn(&(dyn StdError + 'static)) -> Option<Evidence> + Send + Sync;
+type ReadHead = dyn Fn(StatusCode, &HeaderMap) -> Option<Verdict> + Send + Sync;
+
+/// Reads responses and errors into verdicts; the same one serves retry, breaker and balancer.
+///
+/// The default goes by HTTP status and by the io kinds in an error's source chain. Closures may know
+/// better; where they answer `None` the default decides.
+///
+/// ```
+/// use evenkeel::classify::{Classifier, Verdict};
+///
+/// // A service that answers 404 while it replicates.
+/// let classifier = Classifier::default()
+///     .response(|status, _headers| (status == 404).then(|| Verdict::FAILURE));
+/// ```
+#[derive(Clone, Default)]
+pub struct Classifier {
+    errors: Vec<Arc<ReadError>>,
+    heads: Vec<Arc<ReadHead>>,
+}
+
+impl Classifier {
+    /// Adds a reader of errors; it is asked before those added earlier.
+    #[must_use]
+    pub fn evidence<F>(mut self, read: F) -> Self
+    where
+        F: Fn(&(dyn StdError + 'static)) -> Option<Evidence> + Send + Sync + 'static,
+    {
+        self.errors.insert(0, Arc::new(read));
+        self
+    }
+
+    /// Adds a reader of response heads; it is asked before those added earlier.
+    #[must_use]
+    pub fn response<F>(mut self, read: F) -> Self
+    where
+        F: Fn(StatusCode, &HeaderMap) -> Option<Verdict> + Send + Sync + 'static,
+    {
+        self.heads.insert(0, Arc::new(read));
+        self
+    }
+
+    /// The verdict on a response head; `wall` is asked for only where a date may have to be read.
+    pub(crate) fn head<B>(
+        &self,
+        response: &Response<B>,
+        wall: impl FnOnce() -> SystemTime,
+    ) -> Verdict {
+        let (status, headers) = (response.status(), response.headers());
+        if let Some(verdict) = self.heads.iter().find_map(|read| read(status, headers)) {
+            return verdict;
+        }
+        if status.as_u16() < 400 {
+            return Verdict::SUCCESS;
+        }
+        http_status::head(status, headers, wall())
+    }
+
+    /// The verdict on an error.
+    pub(crate) fn error(&self, error: &Error) -> Verdict {
+        evidence::ours(error).unwrap_or_else(|| self.upstream(error).verdict())
+    }
+
+    /// What an error of the service below proves; one that was never sent stays so.
+    fn upstream(&self, error: &Error) -> Evidence {
+        let Some(source) = StdError::source(error) else {
+            return Evidence::Unknown;
+        };
+        self.errors
+            .iter()
+            .find_map(|read| read(source))
+            .or_else(|| Evidence::from_io(source))
+            .unwrap_or(if error.may_have_happened() {
+                Evidence::Unknown
+            } else {
+                Evidence::NotSent
+            })
+    }
+
+    /// How a report names the end of an attempt.
+    pub(crate) fn outcome(&self, error: &Error) -> Outcome {
+        match error.kind() {
+            crate::error::ErrorKind::Upstream => Outcome::Failed(self.upstream(error).as_str()),
+            kind => Outcome::Failed(kind.as_str()),
+        }
+    }
+}
+
+impl fmt::Debug for Classifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Classifier({} error readers, {} head readers)",
+            self.errors.len(),
+            self.heads.len()
+        )
+    }
+}
+
+impl Class {
+    /// Whether an endpoint that ended an attempt so did its work.
+    #[must_use]
+    pub const fn is_success(self) -> bool {
+        matches!(self, Self::Success)
+    }
+}

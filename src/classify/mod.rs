@@ -1,0 +1,15 @@
+//! From what came back to what it means: one verdict for retry, breaker, balancer and load.
+//!
+//! Pure: a response head, or evidence read off an error, goes in; a [`Verdict`] comes out.
+
+mod classifier;
+mod evidence;
+mod http;
+mod pushback;
+mod verdict;
+
+pub use self::{
+    classifier::Classifier,
+    evidence::Evidence,
+    verdict::{Class, Pushback, Retryable, Verdict},
+};

@@ -1,0 +1,164 @@
+//! Readiness, done once for every layer.
+//!
+//! Our layers always answer `Ready(Ok)`: their `poll_ready` polls the instance they hold with the caller's
+//! waker and remembers what it said. `call` uses that very instance if it was ready; else it moves it into
+//! the future, leaves a clone behind, and drives its readiness there, where the deadline covers it. A
+//! readiness error comes out of the next `call`, since some callers lose one that `poll_ready` returns.
+
+use std::{
+    fmt,
+    future::Future,
+    mem,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use pin_project_lite::pin_project;
+use tower::Service;
+
+use crate::error::{BoxError, Error};
+
+/// The inner service of a layer and what its readiness was when last asked.
+#[derive(Debug)]
+pub(crate) struct Held<S> {
+    inner: S,
+    said: Readiness,
+}
+
+#[derive(Debug, Default)]
+enum Readiness {
+    #[default]
+    Unknown,
+    Ready,
+    Failed(Error),
+}
+
+impl<S: Clone> Clone for Held<S> {
+    /// A clone has not been polled: nothing is remembered for it.
+    fn clone(&self) -> Self {
+        Self::new(self.inner.clone())
+    }
+}
+
+impl<S> Held<S> {
+    pub(crate) const fn new(inner: S) -> Self {
+        Self {
+            inner,
+            said: Readiness::Unknown,
+        }
+    }
+
+    /// Asks the held instance for readiness and remembers a good or a bad answer for the next `call`.
+    pub(crate) fn poll<R>(&mut self, cx: &mut Context<'_>)
+    where
+        S: Service<R>,
+        S::Error: Into<BoxError>,
+    {
+        if matches!(self.said, Readiness::Unknown) {
+            self.said = match self.inner.poll_ready(cx) {
+                Poll::Ready(Ok(())) => Readiness::Ready,
+                Poll::Ready(Err(error)) => Readiness::Failed(not_sent(error)),
+                Poll::Pending => Readiness::Unknown,
+            };
+        }
+    }
+
+    /// Calls the held instance if it was ready, else moves it into the future and leaves a clone behind.
+    pub(crate) fn call<R>(&mut self, request: R) -> Dispatch<S, R>
+    where
+        S: Service<R> + Clone,
+    {
+        match mem::take(&mut self.said) {
+            Readiness::Ready => Dispatch::Running {
+                future: self.inner.call(request),
+            },
+            Readiness::Failed(error) => Dispatch::Failed { error },
+            Readiness::Unknown => {
+                let clone = self.inner.clone();
+                Dispatch::waiting(mem::replace(&mut self.inner, clone), request)
+            }
+        }
+    }
+
+    pub(crate) const fn inner(&self) -> &S {
+        &self.inner
+    }
+}
+
+pin_project! {
+    /// A call on its way: first the service's readiness, then its answer.
+    #[project = DispatchProj]
+    #[project_replace = DispatchOwned]
+    pub(crate) enum Dispatch<S, R>
+    where
+        S: Service<R>,
+    {
+        Waiting { service: S, request: R },
+        Running { #[pin] future: S::Future },
+        Failed { error: Error },
+        Gone,
+    }
+}
+
+impl<S, R> Dispatch<S, R>
+where
+    S: Service<R>,
+{
+    /// Waits for this service's readiness, then calls it.
+    pub(crate) const fn waiting(service: S, request: R) -> Self {
+        Self::Waiting { service, request }
+    }
+
+    /// Whether the service has not been called yet.
+    pub(crate) const fn is_waiting(&self) -> bool {
+        matches!(self, Self::Waiting { .. })
+    }
+}
+
+impl<S, R> Future for Dispatch<S, R>
+where
+    S: Service<R>,
+    S::Error: Into<BoxError>,
+{
+    type Output = Result<S::Response, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let DispatchProj::Waiting { service, .. } = self.as_mut().project() {
+            ready!(service.poll_ready(cx)).map_err(not_sent)?;
+            if let DispatchOwned::Waiting {
+                mut service,
+                request,
+            } = self.as_mut().project_replace(Self::Gone)
+            {
+                self.set(Self::Running {
+                    future: service.call(request),
+                });
+            }
+        }
+        if let DispatchProj::Running { future } = self.as_mut().project() {
+            return future.poll(cx).map_err(Error::from_inner);
+        }
+        match self.project_replace(Self::Gone) {
+            DispatchOwned::Failed { error } => Poll::Ready(Err(error)),
+            _ => Poll::Pending,
+        }
+    }
+}
+
+/// An error of readiness: nothing was sent.
+fn not_sent(error: impl Into<BoxError>) -> Error {
+    Error::from_inner(error).unsent()
+}
+
+impl<S, R> fmt::Debug for Dispatch<S, R>
+where
+    S: Service<R>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_waiting() {
+            "Dispatch::Waiting"
+        } else {
+            "Dispatch::Running"
+        })
+    }
+}

@@ -1,0 +1,292 @@
+//! The one error of all layers, and the one for settings that are out of range.
+
+use std::{error::Error as StdError, fmt, time::Duration};
+
+use crate::call::{Disposition, Report, Short};
+
+/// A boxed error of the services below.
+pub type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// Why a call failed.
+///
+/// [`kind`](Self::kind) is the last cause, [`disposition`](Self::disposition) the worst over all attempts,
+/// [`report`](Self::report) the whole story, and `Display` one line to act on. The error of the service below
+/// stays reachable by [`source`](StdError::source). A response of any status is never an error of ours.
+#[derive(Debug)]
+pub struct Error(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    kind: ErrorKind,
+    disposition: Disposition,
+    report: Report,
+    source: Option<BoxError>,
+}
+
+/// The last cause of a failed call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The call's deadline passed.
+    DeadlineExceeded,
+    /// An attempt took longer than its limit.
+    AttemptTimeout,
+    /// The response body was silent for longer than its idle limit.
+    BodyIdle,
+    /// The circuit breaker is open.
+    CircuitOpen {
+        /// When it will probe, if that is known.
+        retry_in: Option<Duration>,
+    },
+    /// There is no endpoint to call.
+    NoEndpoints,
+    /// Every endpoint has as many calls in flight as it may have.
+    Overloaded,
+    /// The service below failed: see the source.
+    Upstream,
+    /// The call itself is wrong and was not sent: see the source.
+    InvalidCall,
+}
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind) -> Self {
+        let source = kind.times_out().then(timed_out);
+        let report = Report::empty();
+        Self(Box::new(Inner {
+            kind,
+            disposition: Disposition::NotSent,
+            report,
+            source,
+        }))
+    }
+
+    /// Takes an error of the service below; one of ours passes through as it is.
+    pub(crate) fn from_inner(error: impl Into<BoxError>) -> Self {
+        match error.into().downcast::<Self>() {
+            Ok(ours) => *ours,
+            Err(other) => Self::new(ErrorKind::Upstream)
+                .with_source(other)
+                .with_disposition(Disposition::Unknown),
+        }
+    }
+
+    pub(crate) fn with_source(mut self, source: impl Into<BoxError>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    pub(crate) fn with_disposition(mut self, disposition: Disposition) -> Self {
+        self.0.disposition = disposition;
+        self
+    }
+
+    /// An error of a service that was never called; one of ours knows better.
+    pub(crate) fn unsent(self) -> Self {
+        match self.0.kind {
+            ErrorKind::Upstream => self.with_disposition(Disposition::NotSent),
+            _ => self,
+        }
+    }
+
+    /// Adds the story; the worst that it knows becomes the error's disposition.
+    pub(crate) fn with_report(mut self, report: Report) -> Self {
+        self.0.disposition = self.0.disposition.max(report.disposition());
+        self.0.report = report;
+        let disposition = self.0.disposition;
+        self.0.report.worsen(disposition);
+        self
+    }
+
+    /// The last cause.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// What is known of the call's effect: the worst over all attempts.
+    #[must_use]
+    pub fn disposition(&self) -> Disposition {
+        self.0.disposition
+    }
+
+    /// Whether the other side may have acted on the call: it was sent, and no answer came.
+    #[must_use]
+    pub fn may_have_happened(&self) -> bool {
+        self.disposition().may_have_happened()
+    }
+
+    /// What happened: attempts, pauses, and why there was no further attempt.
+    #[must_use]
+    pub fn report(&self) -> &Report {
+        &self.0.report
+    }
+
+    /// Whether time ran out: the deadline's, an attempt's or a silent body's.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        self.0.kind.times_out()
+    }
+}
+
+impl ErrorKind {
+    const fn times_out(self) -> bool {
+        matches!(
+            self,
+            Self::DeadlineExceeded | Self::AttemptTimeout | Self::BodyIdle
+        )
+    }
+}
+
+/// What checks such as reqwest's `is_timeout` look for in a source chain.
+fn timed_out() -> BoxError {
+    Box::new(std::io::Error::from(std::io::ErrorKind::TimedOut))
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.kind)?;
+        if !self.is_timeout()
+            && let Some(source) = &self.0.source
+        {
+            write!(f, ": {source}")?;
+        }
+        if !self.0.report.attempts().is_empty() {
+            write!(f, "; {}", self.0.report)?;
+        }
+        f.write_str(match self.0.disposition {
+            Disposition::NotSent => "; it was not sent",
+            Disposition::Refused => "; the server did not process it",
+            Disposition::Answered => "; the server answered",
+            Disposition::Unknown => "; it was sent without an answer and may have happened",
+        })
+    }
+}
+
+impl ErrorKind {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::DeadlineExceeded => "deadline exceeded",
+            Self::AttemptTimeout => "attempt timed out",
+            Self::BodyIdle => "response body was silent for too long",
+            Self::CircuitOpen { .. } => "circuit breaker is open",
+            Self::NoEndpoints => "no endpoints",
+            Self::Overloaded => "all endpoints are at their in-flight limit",
+            Self::Upstream => "upstream failed",
+            Self::InvalidCall => "invalid call",
+        }
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())?;
+        match self {
+            Self::CircuitOpen {
+                retry_in: Some(wait),
+            } => write!(f, ", next probe in {}", Short(*wait)),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0
+            .source
+            .as_deref()
+            .map(|source| source as &(dyn StdError + 'static))
+    }
+}
+
+/// A setting that is out of range: which one, its value, and what is allowed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field} is {value}, allowed: {allowed}")]
+pub struct InvalidSetting {
+    field: &'static str,
+    value: String,
+    allowed: &'static str,
+}
+
+impl InvalidSetting {
+    pub(crate) fn new(field: &'static str, value: impl ToString, allowed: &'static str) -> Self {
+        Self {
+            field,
+            value: value.to_string(),
+            allowed,
+        }
+    }
+
+    /// The setting's name.
+    #[must_use]
+    pub const fn field(&self) -> &'static str {
+        self.field
+    }
+
+    /// The value that was given.
+    #[must_use]
+    pub fn value(&self) -> &str {
+        &self.value
+    }
+
+    /// The values that are allowed.
+    #[must_use]
+    pub const fn allowed(&self) -> &'static str {
+        self.allowed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn an_error_of_ours_passes_through_a_box_unwrapped() {
+        let boxed: BoxError = Box::new(Error::new(ErrorKind::NoEndpoints));
+        assert_eq!(Error::from_inner(boxed).kind(), ErrorKind::NoEndpoints);
+    }
+
+    #[test]
+    fn the_error_below_stays_reachable() {
+        let error = Error::from_inner(io::Error::from(io::ErrorKind::BrokenPipe));
+        let source = error
+            .source()
+            .and_then(|source| source.downcast_ref::<io::Error>());
+        assert_eq!(source.map(io::Error::kind), Some(io::ErrorKind::BrokenPipe));
+        assert!(error.may_have_happened(), "nothing is known of it");
+    }
+
+    #[test]
+    fn timeouts_carry_an_io_timeout_in_their_source_chain() {
+        for kind in [
+            ErrorKind::DeadlineExceeded,
+            ErrorKind::AttemptTimeout,
+            ErrorKind::BodyIdle,
+        ] {
+            let error = Error::new(kind);
+            let source = error
+                .source()
+                .and_then(|source| source.downcast_ref::<io::Error>());
+            assert_eq!(source.map(io::Error::kind), Some(io::ErrorKind::TimedOut));
+        }
+    }
+
+    #[test]
+    fn the_line_says_whether_it_may_have_happened() {
+        let error = Error::new(ErrorKind::DeadlineExceeded).with_disposition(Disposition::Unknown);
+        assert_eq!(
+            error.to_string(),
+            "deadline exceeded; it was sent without an answer and may have happened"
+        );
+    }
+
+    #[test]
+    fn a_bad_setting_names_field_value_and_range() {
+        let error = InvalidSetting::new("Retry::max_attempts", 0, "1 and above");
+        assert_eq!(
+            error.to_string(),
+            "Retry::max_attempts is 0, allowed: 1 and above"
+        );
+    }
+}

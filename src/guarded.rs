@@ -1,0 +1,138 @@
+//! The one wrapper of response bodies: a guard of a layer that lives as long as the body.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Buf;
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+
+use crate::error::{BoxError, Error};
+
+/// How a response body ended.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum End<'a> {
+    /// With its last frame.
+    Complete,
+    /// With this error.
+    Failed(&'a BoxError),
+}
+
+/// What a layer does about the response body: settle an outcome, give something back, limit its time.
+///
+/// A body that is dropped before its end drops the guard: its own `Drop` is the third way to end.
+pub trait Settle {
+    /// Polled while no frame is ready; an error ends the body.
+    fn poll_limit(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+        let _ = cx;
+        Poll::Pending
+    }
+
+    /// A frame came.
+    fn on_frame(&mut self) {}
+
+    /// The body ended.
+    fn on_end(&mut self, end: End<'_>);
+}
+
+pin_project! {
+    /// A response body with a guard that lives as long as it does.
+    ///
+    /// Settled at once when the body has already ended, since nobody may ever poll it.
+    #[derive(Debug)]
+    pub struct Guarded<B, G> {
+        #[pin]
+        body: B,
+        guard: Option<G>,
+    }
+}
+
+impl<B, G> Guarded<B, G> {
+    pub(crate) fn new(body: B, mut guard: G) -> Self
+    where
+        B: Body,
+        G: Settle,
+    {
+        if body.is_end_stream() {
+            guard.on_end(End::Complete);
+            return Self { body, guard: None };
+        }
+        Self {
+            body,
+            guard: Some(guard),
+        }
+    }
+
+    /// Wraps a body that nothing watches, where the type has to be the same.
+    pub(crate) const fn unguarded(body: B) -> Self {
+        Self { body, guard: None }
+    }
+
+    /// The body within.
+    pub const fn get_ref(&self) -> &B {
+        &self.body
+    }
+}
+
+impl<B, G> Body for Guarded<B, G>
+where
+    B: Body,
+    B::Data: Buf,
+    B::Error: Into<BoxError>,
+    G: Settle,
+{
+    type Data = B::Data;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
+        let _scope = crate::clock::enter();
+        let mut this = self.project();
+        let frame = match this.body.as_mut().poll_frame(cx) {
+            Poll::Ready(frame) => frame.map(|frame| frame.map_err(Into::into)),
+            Poll::Pending => {
+                let Some(guard) = this.guard.as_mut() else {
+                    return Poll::Pending;
+                };
+                Some(Err(BoxError::from(ready!(guard.poll_limit(cx)))))
+            }
+        };
+        settle(this.guard, frame.as_ref(), this.body.is_end_stream());
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Tells the guard what came; at the end the guard goes, so that it settles once.
+fn settle<D, G: Settle>(
+    guard: &mut Option<G>,
+    frame: Option<&Result<Frame<D>, BoxError>>,
+    ended: bool,
+) {
+    let Some(open) = guard.as_mut() else {
+        return;
+    };
+    match frame {
+        Some(Ok(_)) if !ended => open.on_frame(),
+        Some(Ok(_)) | None => {
+            open.on_end(End::Complete);
+            *guard = None;
+        }
+        Some(Err(error)) => {
+            open.on_end(End::Failed(error));
+            *guard = None;
+        }
+    }
+}
