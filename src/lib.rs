@@ -9,6 +9,7 @@
 pub mod call;
 pub mod classify;
 mod clock;
+pub mod discover;
 mod dispatch;
 mod error;
 mod guarded;
@@ -16,6 +17,7 @@ mod rng;
 
 pub use self::{
     call::{Body, CallPolicy, Deadline, Disposition, IdempotencyKey, InvalidKey, KeyScope, Report},
+    discover::{Discover, Endpoint, Fixed, LookupHost, Origin},
     error::{BoxError, Error, ErrorKind, InvalidSetting},
     guarded::{End, Guarded, Settle},
     rng::Random,
