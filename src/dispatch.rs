@@ -16,7 +16,10 @@ use std::{
 use pin_project_lite::pin_project;
 use tower::Service;
 
-use crate::error::{BoxError, Error};
+use crate::{
+    call::Call,
+    error::{BoxError, Error},
+};
 
 /// The inner service of a layer and what its readiness was when last asked.
 #[derive(Debug)]
@@ -80,6 +83,28 @@ impl<S> Held<S> {
         }
     }
 
+    /// Like [`call`](Self::call), and tells the call whether the request waits here or was handed on.
+    pub(crate) fn call_for<R>(&mut self, call: &Call, request: R) -> Dispatch<S, R>
+    where
+        S: Service<R> + Clone,
+    {
+        // Told before the inner service is called: a layer in there that waits says so itself.
+        call.handed_on();
+        let dispatch = self.call(request);
+        if !dispatch.is_running() {
+            call.holding();
+        }
+        dispatch
+    }
+
+    /// Gives up what readiness may have reserved, for a call that is refused before the inner service.
+    pub(crate) fn release(&mut self)
+    where
+        S: Clone,
+    {
+        *self = self.clone();
+    }
+
     pub(crate) const fn inner(&self) -> &S {
         &self.inner
     }
@@ -112,6 +137,33 @@ where
     /// Whether the service has not been called yet.
     pub(crate) const fn is_waiting(&self) -> bool {
         matches!(self, Self::Waiting { .. })
+    }
+
+    const fn is_running(&self) -> bool {
+        matches!(self, Self::Running { .. })
+    }
+}
+
+impl<S, R> Dispatch<S, R>
+where
+    S: Service<R>,
+    S::Error: Into<BoxError>,
+{
+    /// Polls, and keeps the call told whether the request waits here or was handed on.
+    pub(crate) fn poll_for(
+        mut self: Pin<&mut Self>,
+        call: &Call,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<S::Response, Error>> {
+        if !self.is_waiting() {
+            return self.poll(cx);
+        }
+        call.handed_on();
+        let polled = self.as_mut().poll(cx);
+        if self.is_waiting() {
+            call.holding();
+        }
+        polled
     }
 }
 

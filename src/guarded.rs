@@ -31,6 +31,11 @@ pub trait Settle {
         Poll::Pending
     }
 
+    /// Asked when data is ready that is not the last of the body; an error takes its place and ends the body.
+    fn refuse_data(&mut self) -> Option<Error> {
+        None
+    }
+
     /// A frame came.
     fn on_frame(&mut self) {}
 
@@ -94,7 +99,14 @@ where
         let _scope = crate::clock::enter();
         let mut this = self.project();
         let frame = match this.body.as_mut().poll_frame(cx) {
-            Poll::Ready(frame) => frame.map(|frame| frame.map_err(Into::into)),
+            Poll::Ready(frame) => {
+                let frame = frame.map(|frame| frame.map_err(Into::into));
+                let more = !this.body.is_end_stream();
+                match refusal(this.guard, frame.as_ref().filter(|_| more)) {
+                    Some(error) => Some(Err(error)),
+                    None => frame,
+                }
+            }
             Poll::Pending => {
                 let Some(guard) = this.guard.as_mut() else {
                     return Poll::Pending;
@@ -112,6 +124,17 @@ where
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+/// The guard's objection to more data.
+fn refusal<D, G: Settle>(
+    guard: &mut Option<G>,
+    frame: Option<&Result<Frame<D>, BoxError>>,
+) -> Option<BoxError> {
+    match frame {
+        Some(Ok(frame)) if frame.is_data() => guard.as_mut()?.refuse_data().map(BoxError::from),
+        _ => None,
     }
 }
 

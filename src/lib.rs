@@ -1,5 +1,6 @@
 //! Client-side resilience for services that call other services.
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 #![expect(
     dead_code,
     unused_imports,

@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use rand::{Rng, SeedableRng, rngs::SmallRng};
+use uuid::Uuid;
 
 /// Where jitter and picks draw their random numbers from.
 ///
@@ -58,6 +59,40 @@ impl Random {
 #[expect(clippy::cast_precision_loss, reason = "53 bits fit exactly")]
 fn unit(bits: u64) -> f64 {
     (bits >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+/// Where idempotency keys come from: the generator that the operating system seeded.
+///
+/// Apart from [`Random`], so that a seeded stack still never sends a key twice.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct KeySource {
+    seeded: Option<Random>,
+}
+
+impl KeySource {
+    /// The same keys for the same seed; for tests alone.
+    #[cfg(feature = "test-util")]
+    pub(crate) fn seeded(seed: u64) -> Self {
+        Self {
+            seeded: Some(Random::seeded(seed)),
+        }
+    }
+
+    /// Draws a version 4 UUID: 122 random bits.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that draws randomness"
+    )]
+    pub(crate) fn draw(&self) -> Uuid {
+        match &self.seeded {
+            None => Uuid::new_v4(),
+            Some(random) => {
+                let (high, low) = (random.next_u64(), random.next_u64());
+                uuid::Builder::from_random_bytes(Uuid::from_u64_pair(high, low).into_bytes())
+                    .into_uuid()
+            }
+        }
+    }
 }
 
 #[cfg(test)]

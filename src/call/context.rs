@@ -230,6 +230,14 @@ impl Call {
         self.story().stop = Some(stop);
     }
 
+    /// What is known of the present attempt alone, while it runs.
+    pub(crate) fn running_disposition(&self) -> Disposition {
+        match self.stage.load(Relaxed) {
+            HANDED_ON => Disposition::Unknown,
+            _ => Disposition::NotSent,
+        }
+    }
+
     /// The worst that is known so far, the running attempt included.
     pub(crate) fn disposition(&self) -> Disposition {
         let worst = Disposition::from_index(self.worst.load(Relaxed));
