@@ -2,7 +2,10 @@
 
 use std::{error::Error as StdError, fmt, time::Duration};
 
-use crate::call::{Disposition, Report, Short};
+use crate::{
+    call::{Disposition, Report, Short},
+    classify::{Evidence, chain},
+};
 
 /// A boxed error of the services below.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
@@ -19,6 +22,8 @@ pub struct Error(Box<Inner>);
 struct Inner {
     kind: ErrorKind,
     disposition: Disposition,
+    /// What the edge that saw it happen read off it.
+    evidence: Option<Evidence>,
     report: Report,
     source: Option<BoxError>,
 }
@@ -55,6 +60,7 @@ impl Error {
         Self(Box::new(Inner {
             kind,
             disposition: Disposition::NotSent,
+            evidence: None,
             report,
             source,
         }))
@@ -73,6 +79,18 @@ impl Error {
     pub(crate) fn with_source(mut self, source: impl Into<BoxError>) -> Self {
         self.0.source = Some(source.into());
         self
+    }
+
+    /// An error of the service below, and what it proves.
+    pub(crate) fn witnessed(source: impl Into<BoxError>, evidence: Evidence) -> Self {
+        let mut error = Self::new(ErrorKind::Upstream).with_source(source);
+        error.0.disposition = evidence.verdict().disposition;
+        error.0.evidence = Some(evidence);
+        error
+    }
+
+    pub(crate) fn evidence(&self) -> Option<Evidence> {
+        self.0.evidence
     }
 
     pub(crate) fn with_disposition(mut self, disposition: Disposition) -> Self {
@@ -148,7 +166,7 @@ impl fmt::Display for Error {
         if !self.is_timeout()
             && let Some(source) = &self.0.source
         {
-            write!(f, ": {source}")?;
+            write!(f, ": {}", Causes(&**source))?;
         }
         if !self.0.report.attempts().is_empty() {
             write!(f, "; {}", self.0.report)?;
@@ -174,6 +192,23 @@ impl ErrorKind {
             Self::Upstream => "upstream failed",
             Self::InvalidCall => "invalid call",
         }
+    }
+}
+
+/// An error and its sources down to the root, which is what a person has to know; none said twice.
+struct Causes<'a>(&'a (dyn StdError + 'static));
+
+impl fmt::Display for Causes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut said = self.0.to_string();
+        f.write_str(&said)?;
+        for cause in chain(self.0).skip(1).map(ToString::to_string) {
+            if !said.contains(&cause) {
+                write!(f, ": {cause}")?;
+                said.push_str(&cause);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -255,6 +290,20 @@ mod tests {
             .and_then(|source| source.downcast_ref::<io::Error>());
         assert_eq!(source.map(io::Error::kind), Some(io::ErrorKind::BrokenPipe));
         assert!(error.may_have_happened(), "nothing is known of it");
+    }
+
+    #[test]
+    fn the_line_goes_down_to_the_root_cause_and_says_nothing_twice() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("sending failed")]
+        struct Outer(#[source] io::Error);
+        let root = io::Error::from(io::ErrorKind::ConnectionRefused);
+        let error = Error::from_inner(Outer(io::Error::other(root)));
+        let line = error.to_string();
+        assert!(
+            line.starts_with("upstream failed: sending failed: connection refused; "),
+            "{line}"
+        );
     }
 
     #[test]

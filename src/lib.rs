@@ -9,6 +9,7 @@
 
 pub mod call;
 pub mod classify;
+mod client;
 mod clock;
 pub mod discover;
 mod dispatch;
@@ -16,6 +17,8 @@ mod error;
 mod guarded;
 mod rng;
 
+#[cfg(feature = "reqwest")]
+pub use self::client::reqwest::{self, Client};
 pub use self::{
     call::{Body, CallPolicy, Deadline, Disposition, IdempotencyKey, InvalidKey, KeyScope, Report},
     discover::{Discover, Endpoint, Fixed, LookupHost, Origin},

@@ -80,6 +80,7 @@ impl Classifier {
         self.errors
             .iter()
             .find_map(|read| read(source))
+            .or_else(|| error.evidence())
             .or_else(|| Evidence::from_io(source))
             .unwrap_or(if error.may_have_happened() {
                 Evidence::Unknown

@@ -115,7 +115,7 @@ pub(super) fn ours(error: &Error) -> Option<Verdict> {
 }
 
 /// An error and all its sources.
-fn chain<'a>(
+pub(crate) fn chain<'a>(
     error: &'a (dyn StdError + 'static),
 ) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
     std::iter::successors(Some(error), |error| next(*error))

@@ -8,6 +8,7 @@ mod http;
 mod pushback;
 mod verdict;
 
+pub(crate) use self::evidence::chain;
 pub use self::{
     classifier::Classifier,
     evidence::Evidence,
