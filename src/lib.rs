@@ -15,7 +15,9 @@ pub mod discover;
 mod dispatch;
 mod error;
 mod guarded;
+pub mod retry;
 mod rng;
+mod stats;
 
 #[cfg(feature = "reqwest")]
 pub use self::client::reqwest::{self, Client};
@@ -24,5 +26,6 @@ pub use self::{
     discover::{Discover, Endpoint, Fixed, LookupHost, Origin},
     error::{BoxError, Error, ErrorKind, InvalidSetting},
     guarded::{End, Guarded, Settle},
+    retry::{Backoff, Budget, Jitter, Retry, RetryPolicy},
     rng::Random,
 };

@@ -1,0 +1,608 @@
+use std::time::{Duration, Instant};
+
+use http::StatusCode;
+
+use super::checked::RetryPolicy;
+use crate::{
+    call::{Deadline, Stop},
+    classify::{Class, Pushback, Retryable, Verdict},
+    stats::budget::Token,
+};
+
+/// A server's pause is stretched by up to a quarter of itself, and by no more than this.
+const MAX_PUSHBACK_JITTER: Duration = Duration::from_secs(1);
+
+/// What is known when an attempt has ended.
+#[derive(Clone, Debug)]
+pub(crate) struct Situation {
+    /// Attempts made so far.
+    pub(crate) attempts: u32,
+    pub(crate) max_attempts: u32,
+    pub(crate) safety: Safety,
+    pub(crate) replayable: Replayable,
+    /// The status of the response that ended it, if one did.
+    pub(crate) status: Option<StatusCode>,
+    /// An attempt of this call went unanswered.
+    pub(crate) unanswered: bool,
+    /// An earlier attempt was answered 425.
+    pub(crate) too_early: bool,
+    /// There is a usable endpoint that this call has not tried.
+    pub(crate) untried: bool,
+    /// The wait before this attempt.
+    pub(crate) previous_delay: Option<Duration>,
+    pub(crate) deadline: Deadline,
+}
+
+/// Whether a repetition does no harm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Safety {
+    /// By its method, or since the caller says so.
+    Repeatable,
+    /// The destination de-duplicates by a key.
+    Keyed(Key),
+    /// It may do harm.
+    Unsafe,
+}
+
+/// What is known of the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Key {
+    /// It may be running from an earlier call.
+    pub(crate) from_caller: bool,
+    /// After this the destination may have forgotten it.
+    pub(crate) expires: Deadline,
+}
+
+/// Whether the request can be sent again as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Replayable {
+    Yes,
+    No(Stop),
+}
+
+/// What follows an attempt.
+#[derive(Debug)]
+pub(crate) enum Decision {
+    /// Wait, then send it again; the token goes back if that never happens.
+    Retry { delay: Duration, token: Token },
+    /// This outcome is the call's outcome.
+    Stop(Stop),
+}
+
+impl RetryPolicy {
+    /// Decides what follows an attempt that ended with this verdict; `unit` is a random number in [0, 1).
+    ///
+    /// The budget is asked last: a retry that something else forbids withdraws nothing.
+    pub(crate) fn decide(
+        &self,
+        situation: &Situation,
+        verdict: &Verdict,
+        now: Instant,
+        unit: f64,
+    ) -> Decision {
+        match self.allowed(situation, verdict).and_then(|()| {
+            let delay = self.delay(situation, verdict, now, unit)?;
+            known_after(delay, situation.safety, now)?;
+            let token = Token::take(self.budget(), now).ok_or(Stop::BudgetEmpty)?;
+            Ok(Decision::Retry { delay, token })
+        }) {
+            Ok(retry) => retry,
+            Err(stop) => Decision::Stop(stop),
+        }
+    }
+
+    /// Half the call's total where another attempt may follow and could be paid for, else none: a service that
+    /// is merely slower than usual must not be cut off for nothing.
+    ///
+    /// `situation.attempts` counts those made before the one that is about to start.
+    pub(crate) fn attempt_limit(
+        &self,
+        situation: &Situation,
+        call_started: Instant,
+        now: Instant,
+    ) -> Option<Duration> {
+        let total = situation.deadline.remaining(call_started)?;
+        let another = situation.attempts.saturating_add(1) < situation.max_attempts
+            && situation.safety != Safety::Unsafe
+            && situation.replayable == Replayable::Yes
+            && self.budget().is_none_or(|budget| budget.has_token(now));
+        another.then_some(total / 2).filter(|half| !half.is_zero())
+    }
+
+    fn allowed(&self, situation: &Situation, verdict: &Verdict) -> Result<(), Stop> {
+        if verdict.retryable == Retryable::Never {
+            return Err(Stop::NotRetryable);
+        }
+        if verdict.pushback == Pushback::Stop {
+            return Err(Stop::ServerForbids);
+        }
+        if situation.attempts >= situation.max_attempts {
+            let max_attempts = situation.max_attempts;
+            return Err(Stop::AttemptsExhausted { max_attempts });
+        }
+        self.harmless(situation, verdict)?;
+        if let Replayable::No(stop) = situation.replayable {
+            return Err(stop);
+        }
+        Ok(())
+    }
+
+    fn harmless(&self, situation: &Situation, verdict: &Verdict) -> Result<(), Stop> {
+        let unsafe_method = situation.safety == Safety::Unsafe;
+        match verdict.retryable {
+            Retryable::Never => Err(Stop::NotRetryable),
+            Retryable::Always => Ok(()),
+            Retryable::IfIdempotent if self.unprocessed(situation, verdict) => Ok(()),
+            Retryable::IfIdempotent | Retryable::OnceIfIdempotent if unsafe_method => {
+                Err(Stop::NotIdempotent)
+            }
+            Retryable::IfIdempotent => Ok(()),
+            Retryable::OnceIfIdempotent if situation.too_early => Err(Stop::NotRetryable),
+            Retryable::OnceIfIdempotent => Ok(()),
+            Retryable::IfKeyRunning => may_be_running(situation, verdict),
+        }
+    }
+
+    /// The destination's word that what it throttled it had not processed.
+    fn unprocessed(&self, situation: &Situation, verdict: &Verdict) -> bool {
+        let throttled = verdict.class == Class::Throttled
+            || (situation.status == Some(StatusCode::SERVICE_UNAVAILABLE)
+                && verdict.pushback != Pushback::None);
+        self.settings().throttled_means_unprocessed && throttled
+    }
+
+    fn delay(
+        &self,
+        situation: &Situation,
+        verdict: &Verdict,
+        now: Instant,
+        unit: f64,
+    ) -> Result<Duration, Stop> {
+        let remaining = situation.deadline.remaining(now);
+        let fits = |delay: Duration| match remaining {
+            None => true,
+            Some(remaining) => match self.median() {
+                Some(median) => remaining > delay && remaining >= delay.saturating_add(median),
+                None => remaining > delay,
+            },
+        };
+        match verdict.pushback {
+            Pushback::After(asked) if !asked.is_zero() => {
+                let delay = asked.saturating_add(pushback_jitter(asked, unit));
+                let allowed = asked <= self.settings().max_pushback && fits(delay);
+                allowed
+                    .then_some(delay)
+                    .ok_or(Stop::PushbackTooLong { asked })
+            }
+            _ => {
+                let delay = self.own_delay(situation, verdict, unit);
+                fits(delay).then_some(delay).ok_or(Stop::DeadlineInfeasible)
+            }
+        }
+    }
+
+    /// Backoff; left out before attempt 2 where the fault is one endpoint's and another is there.
+    fn own_delay(&self, situation: &Situation, verdict: &Verdict, unit: f64) -> Duration {
+        let elsewhere = verdict.endpoint_fault && situation.untried;
+        if situation.attempts == 1 && elsewhere && verdict.class != Class::Throttled {
+            return Duration::ZERO;
+        }
+        let backoff = &self.settings().backoff;
+        backoff.delay(situation.attempts, situation.previous_delay, unit)
+    }
+}
+
+/// A 409 says that this key is running only if it can be.
+fn may_be_running(situation: &Situation, verdict: &Verdict) -> Result<(), Stop> {
+    let Safety::Keyed(key) = situation.safety else {
+        return Err(Stop::NotRetryable);
+    };
+    let running = situation.unanswered || key.from_caller || verdict.pushback != Pushback::None;
+    running.then_some(()).ok_or(Stop::NotRetryable)
+}
+
+/// After this wait the destination has to know the key still.
+fn known_after(delay: Duration, safety: Safety, now: Instant) -> Result<(), Stop> {
+    match safety {
+        Safety::Keyed(key) if key.expires.remaining(now).is_some_and(|left| left <= delay) => {
+            Err(Stop::KeyExpired)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// From zero to a quarter of what was asked for, at most a second: callers that were told the same come apart.
+fn pushback_jitter(asked: Duration, unit: f64) -> Duration {
+    (asked / 4)
+        .min(MAX_PUSHBACK_JITTER)
+        .mul_f64(unit.clamp(0.0, 1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        classify::Evidence,
+        retry::config::{Backoff, Jitter, Retry},
+        stats::budget::Budget,
+    };
+
+    const KEYED: Safety = Safety::Keyed(Key {
+        from_caller: false,
+        expires: Deadline::NEVER,
+    });
+    const CALLERS_KEY: Safety = Safety::Keyed(Key {
+        from_caller: true,
+        expires: Deadline::NEVER,
+    });
+    const RUNNING: Verdict = Verdict::SUCCESS.retryable(Retryable::IfKeyRunning);
+    const TOO_EARLY: Verdict = Verdict::SUCCESS.retryable(Retryable::OnceIfIdempotent);
+    const THROTTLED: Verdict = Verdict::FAILURE.class(Class::Throttled);
+
+    fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    fn plain() -> Retry {
+        let backoff = Backoff::default().initial(ms(100)).max(ms(800));
+        Retry::default()
+            .backoff(backoff.jitter(Jitter::None))
+            .without_budget()
+    }
+
+    fn policy() -> RetryPolicy {
+        plain().build().expect("valid")
+    }
+
+    fn first() -> Situation {
+        Situation {
+            attempts: 1,
+            max_attempts: 3,
+            safety: Safety::Repeatable,
+            replayable: Replayable::Yes,
+            status: None,
+            unanswered: false,
+            too_early: false,
+            untried: false,
+            previous_delay: None,
+            deadline: Deadline::NEVER,
+        }
+    }
+
+    fn answer(
+        policy: &RetryPolicy,
+        situation: &Situation,
+        verdict: Verdict,
+        now: Instant,
+    ) -> Result<Duration, Stop> {
+        match policy.decide(situation, &verdict, now, 0.5) {
+            Decision::Retry { delay, token } => {
+                token.spend();
+                Ok(delay)
+            }
+            Decision::Stop(stop) => Err(stop),
+        }
+    }
+
+    fn decided(situation: &Situation, verdict: Verdict) -> Result<Duration, Stop> {
+        answer(&policy(), situation, verdict, Instant::now())
+    }
+
+    #[test]
+    fn a_passing_fault_of_a_repeatable_call_is_retried_with_backoff() {
+        for (attempts, delay) in [(1, ms(100)), (2, ms(200))] {
+            let situation = Situation {
+                attempts,
+                ..first()
+            };
+            assert_eq!(decided(&situation, Verdict::FAILURE), Ok(delay));
+        }
+    }
+
+    #[test]
+    fn what_a_repetition_does_not_change_is_final() {
+        for verdict in [
+            Verdict::SUCCESS,
+            Evidence::Untrusted.verdict(),
+            Evidence::Unsendable.verdict(),
+        ] {
+            assert_eq!(decided(&first(), verdict), Err(Stop::NotRetryable));
+        }
+    }
+
+    #[test]
+    fn the_attempt_limit_counts_the_first_attempt_and_every_kind_of_retry() {
+        let last = Situation {
+            attempts: 3,
+            ..first()
+        };
+        let exhausted = Err(Stop::AttemptsExhausted { max_attempts: 3 });
+        for verdict in [
+            Verdict::FAILURE,
+            Evidence::Refused.verdict(),
+            Evidence::NotSent.verdict(),
+        ] {
+            assert_eq!(decided(&last, verdict), exhausted);
+        }
+    }
+
+    // RTY-01, KittyCAD/kittycad.rs#1042; RTY-02, oven-sh/bun#28708
+    #[test]
+    fn an_unsafe_call_is_retried_only_if_it_cannot_have_happened_or_is_keyed() {
+        let unsafe_call = Situation {
+            safety: Safety::Unsafe,
+            ..first()
+        };
+        for verdict in [
+            Verdict::FAILURE,
+            THROTTLED,
+            TOO_EARLY,
+            Evidence::Unknown.verdict(),
+        ] {
+            assert_eq!(decided(&unsafe_call, verdict), Err(Stop::NotIdempotent));
+        }
+        for verdict in [Evidence::NotSent.verdict(), Evidence::Refused.verdict()] {
+            assert!(decided(&unsafe_call, verdict).is_ok());
+        }
+        let keyed = Situation {
+            safety: KEYED,
+            ..first()
+        };
+        assert!(decided(&keyed, Verdict::FAILURE).is_ok());
+        assert!(decided(&keyed, Evidence::Unknown.verdict()).is_ok());
+    }
+
+    #[test]
+    fn throttling_lets_an_unsafe_call_through_only_where_the_destination_declares_it() {
+        let policy = plain()
+            .throttled_means_unprocessed(true)
+            .build()
+            .expect("valid");
+        let pushback = Verdict::FAILURE.pushback(Pushback::After(ms(10)));
+        let post = |status: u16| Situation {
+            safety: Safety::Unsafe,
+            status: StatusCode::from_u16(status).ok(),
+            ..first()
+        };
+        let now = Instant::now();
+        assert!(answer(&policy, &post(429), THROTTLED, now).is_ok());
+        assert!(answer(&policy, &post(503), pushback, now).is_ok());
+        let refused = Err(Stop::NotIdempotent);
+        assert_eq!(
+            answer(&policy, &post(503), Verdict::FAILURE, now),
+            refused,
+            "503 without Retry-After"
+        );
+        assert_eq!(answer(&policy, &post(502), pushback, now), refused);
+        assert_eq!(answer(&self::policy(), &post(429), THROTTLED, now), refused);
+    }
+
+    #[test]
+    fn too_early_is_retried_once() {
+        assert!(decided(&first(), TOO_EARLY).is_ok());
+        let again = Situation {
+            attempts: 2,
+            too_early: true,
+            ..first()
+        };
+        assert_eq!(decided(&again, TOO_EARLY), Err(Stop::NotRetryable));
+        assert!(decided(&again, Verdict::FAILURE).is_ok());
+    }
+
+    #[test]
+    fn a_conflict_is_retried_only_when_this_key_may_be_running() {
+        let with = |safety, unanswered| Situation {
+            safety,
+            unanswered,
+            ..first()
+        };
+        let never = Err(Stop::NotRetryable);
+        assert_eq!(decided(&with(KEYED, false), RUNNING), never);
+        assert!(decided(&with(KEYED, true), RUNNING).is_ok());
+        assert!(decided(&with(CALLERS_KEY, false), RUNNING).is_ok());
+        let told = RUNNING.pushback(Pushback::After(Duration::ZERO));
+        assert!(decided(&with(KEYED, false), told).is_ok());
+        for unkeyed in [Safety::Repeatable, Safety::Unsafe] {
+            assert_eq!(decided(&with(unkeyed, true), told), never);
+        }
+    }
+
+    #[test]
+    fn a_key_is_not_used_beyond_its_lifetime() {
+        let now = Instant::now();
+        let keyed = |expires| Situation {
+            safety: Safety::Keyed(Key {
+                from_caller: false,
+                expires,
+            }),
+            ..first()
+        };
+        let policy = policy();
+        let over = keyed(Deadline::at(now));
+        assert_eq!(
+            answer(&policy, &over, Verdict::FAILURE, now),
+            Err(Stop::KeyExpired)
+        );
+        let soon = keyed(Deadline::after(now, ms(1)));
+        assert_eq!(
+            answer(&policy, &soon, Verdict::FAILURE, now),
+            Err(Stop::KeyExpired),
+            "it would expire during the wait"
+        );
+        let later = keyed(Deadline::after(now, ms(101)));
+        assert!(answer(&policy, &later, Verdict::FAILURE, now).is_ok());
+    }
+
+    #[test]
+    fn a_body_that_is_gone_stops_with_its_reason() {
+        for stop in [Stop::BodyNotReplayable, Stop::EarlyAnswer] {
+            let situation = Situation {
+                replayable: Replayable::No(stop),
+                ..first()
+            };
+            assert_eq!(decided(&situation, Evidence::NotSent.verdict()), Err(stop));
+        }
+    }
+
+    #[test]
+    fn pushback_replaces_backoff_with_up_to_a_quarter_more() {
+        let asked = |asked| Verdict::FAILURE.pushback(Pushback::After(asked));
+        assert_eq!(decided(&first(), asked(ms(80))), Ok(ms(90)));
+        assert_eq!(decided(&first(), asked(ms(20_000))), Ok(ms(20_500)));
+        assert_eq!(decided(&first(), asked(ms(30_000))), Ok(ms(30_500)));
+        let there_is_another = Situation {
+            untried: true,
+            ..first()
+        };
+        assert_eq!(decided(&there_is_another, asked(ms(80))), Ok(ms(90)));
+    }
+
+    // BKO-07, openai/openai-java#853
+    #[test]
+    fn a_pushback_of_zero_leaves_the_backoff() {
+        let zero = Verdict::FAILURE.pushback(Pushback::After(Duration::ZERO));
+        assert_eq!(decided(&first(), zero), Ok(ms(100)));
+    }
+
+    // BKO-08, urllib3/urllib3#3743, #5220
+    #[test]
+    fn a_pushback_above_the_cap_or_the_deadline_ends_the_call_at_once() {
+        let now = Instant::now();
+        let limited = Situation {
+            deadline: Deadline::after(now, ms(2_000)),
+            ..first()
+        };
+        for (situation, asked) in [
+            (&first(), ms(30_001)),
+            (&first(), Duration::MAX),
+            (&limited, ms(2_000)),
+            (&limited, ms(3_600_000)),
+        ] {
+            let verdict = Verdict::FAILURE.pushback(Pushback::After(asked));
+            let stopped = answer(&policy(), situation, verdict, now);
+            assert_eq!(stopped, Err(Stop::PushbackTooLong { asked }));
+        }
+        let stop = Verdict::FAILURE.pushback(Pushback::Stop);
+        assert_eq!(decided(&first(), stop), Err(Stop::ServerForbids));
+    }
+
+    #[test]
+    fn only_the_first_retry_is_at_once_and_only_elsewhere() {
+        let there = Situation {
+            untried: true,
+            ..first()
+        };
+        for verdict in [
+            Verdict::FAILURE,
+            Evidence::NotSent.verdict(),
+            Evidence::Unknown.verdict(),
+        ] {
+            assert_eq!(decided(&there, verdict), Ok(Duration::ZERO));
+            assert_eq!(decided(&first(), verdict), Ok(ms(100)));
+        }
+        let second = Situation {
+            attempts: 2,
+            ..there.clone()
+        };
+        assert_eq!(
+            decided(&second, Verdict::FAILURE),
+            Ok(ms(200)),
+            "exponents are not shifted"
+        );
+        assert_eq!(decided(&there, THROTTLED), Ok(ms(100)));
+        assert_eq!(decided(&there, TOO_EARLY), Ok(ms(100)));
+    }
+
+    // TMO-03, softonic/axios-retry#21; TMO-04, hashicorp/go-retryablehttp#272
+    #[test]
+    fn nothing_starts_that_cannot_end_before_the_deadline() {
+        let now = Instant::now();
+        let policy = policy();
+        let left = |millis| Situation {
+            deadline: Deadline::after(now, ms(millis)),
+            ..first()
+        };
+        let infeasible = Err(Stop::DeadlineInfeasible);
+        for millis in [0, 1, 99, 100] {
+            assert_eq!(
+                answer(&policy, &left(millis), Verdict::FAILURE, now),
+                infeasible
+            );
+        }
+        assert!(answer(&policy, &left(101), Verdict::FAILURE, now).is_ok());
+        (0..20).for_each(|_| policy.succeeded(ms(50)));
+        assert_eq!(
+            answer(&policy, &left(149), Verdict::FAILURE, now),
+            infeasible
+        );
+        assert!(answer(&policy, &left(150), Verdict::FAILURE, now).is_ok());
+    }
+
+    #[test]
+    fn an_empty_budget_stops_and_a_dropped_retry_pays_back() {
+        let budget = Budget::new(1.0, 0.0, 5).expect("valid").starting_with(1);
+        let policy = policy().with_budget(budget.clone());
+        let now = Instant::now();
+        let retry = policy.decide(&first(), &Verdict::FAILURE, now, 0.5);
+        assert!(!budget.has_token(now));
+        assert_eq!(
+            answer(&policy, &first(), Verdict::FAILURE, now),
+            Err(Stop::BudgetEmpty)
+        );
+        drop(retry);
+        assert!(answer(&policy, &first(), Verdict::FAILURE, now).is_ok());
+        assert!(!budget.has_token(now), "a retry that was sent is paid for");
+    }
+
+    #[test]
+    fn a_retry_that_something_else_forbids_costs_nothing() {
+        let budget = Budget::new(1.0, 0.0, 5).expect("valid").starting_with(5);
+        let policy = policy().with_budget(budget.clone());
+        let now = Instant::now();
+        let exhausted = Situation {
+            attempts: 3,
+            ..first()
+        };
+        let late = Situation {
+            deadline: Deadline::at(now),
+            ..first()
+        };
+        for situation in [exhausted, late] {
+            assert!(answer(&policy, &situation, Verdict::FAILURE, now).is_err());
+        }
+        assert!((budget.balance(now) - 5.0).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn the_default_attempt_limit_is_half_the_total_where_another_attempt_can_follow() {
+        let start = Instant::now();
+        let budget = Budget::new(1.0, 0.0, 5).expect("valid").starting_with(1);
+        let policy = policy().with_budget(budget.clone());
+        let before = |attempts| Situation {
+            attempts,
+            deadline: Deadline::after(start, ms(3_000)),
+            ..first()
+        };
+        let limit = |situation: &Situation| policy.attempt_limit(situation, start, start);
+        assert_eq!(limit(&before(0)), Some(ms(1_500)));
+        assert_eq!(limit(&before(1)), Some(ms(1_500)));
+        assert_eq!(limit(&before(2)), None, "the last attempt");
+        let endless = Situation {
+            deadline: Deadline::NEVER,
+            ..before(0)
+        };
+        let unsafe_call = Situation {
+            safety: Safety::Unsafe,
+            ..before(0)
+        };
+        let gone = Situation {
+            replayable: Replayable::No(Stop::BodyNotReplayable),
+            ..before(0)
+        };
+        for situation in [endless, unsafe_call, gone] {
+            assert_eq!(limit(&situation), None);
+        }
+        assert!(budget.withdraw(start));
+        assert_eq!(limit(&before(0)), None, "no token for another");
+    }
+}

@@ -1,0 +1,7 @@
+//! Numbers that several layers keep: tokens, recent durations.
+//!
+//! Pure: instants and durations are arguments. Bounded memory, no locks.
+
+pub(crate) mod bucket;
+pub(crate) mod budget;
+pub(crate) mod quantile;
