@@ -1,0 +1,14 @@
+//! What the tests share.
+#![allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    missing_docs,
+    missing_debug_implementations,
+    reason = "each test binary uses a part, and nothing here is published"
+)]
+
+pub mod nowhere;
+pub mod reply;
+pub mod server;
+pub mod tls;
