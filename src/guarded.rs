@@ -52,6 +52,7 @@ pin_project! {
         #[pin]
         body: B,
         guard: Option<G>,
+        cut: bool,
     }
 }
 
@@ -63,17 +64,22 @@ impl<B, G> Guarded<B, G> {
     {
         if body.is_end_stream() {
             guard.on_end(End::Complete);
-            return Self { body, guard: None };
+            return Self::unguarded(body);
         }
         Self {
             body,
             guard: Some(guard),
+            cut: false,
         }
     }
 
     /// Wraps a body that nothing watches, where the type has to be the same.
     pub(crate) const fn unguarded(body: B) -> Self {
-        Self { body, guard: None }
+        Self {
+            body,
+            guard: None,
+            cut: false,
+        }
     }
 
     /// The body within.
@@ -98,12 +104,15 @@ where
     ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
         let _scope = crate::clock::enter();
         let mut this = self.project();
+        if *this.cut {
+            return Poll::Ready(None);
+        }
         let frame = match this.body.as_mut().poll_frame(cx) {
             Poll::Ready(frame) => {
                 let frame = frame.map(|frame| frame.map_err(Into::into));
                 let more = !this.body.is_end_stream();
                 match refusal(this.guard, frame.as_ref().filter(|_| more)) {
-                    Some(error) => Some(Err(error)),
+                    Some(error) => cut_off(this.cut, error),
                     None => frame,
                 }
             }
@@ -111,7 +120,8 @@ where
                 let Some(guard) = this.guard.as_mut() else {
                     return Poll::Pending;
                 };
-                Some(Err(BoxError::from(ready!(guard.poll_limit(cx)))))
+                let error = ready!(guard.poll_limit(cx));
+                cut_off(this.cut, error.into())
             }
         };
         settle(this.guard, frame.as_ref(), this.body.is_end_stream());
@@ -119,12 +129,18 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.cut || self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }
+}
+
+/// The guard's error is the last thing of a body: nothing that comes later is handed out.
+fn cut_off<D>(cut: &mut bool, error: BoxError) -> Option<Result<Frame<D>, BoxError>> {
+    *cut = true;
+    Some(Err(error))
 }
 
 /// The guard's objection to more data.

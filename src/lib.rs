@@ -18,6 +18,7 @@ mod guarded;
 pub mod retry;
 mod rng;
 mod stats;
+pub mod timeout;
 
 #[cfg(feature = "reqwest")]
 pub use self::client::reqwest::{self, Client};
@@ -28,4 +29,5 @@ pub use self::{
     guarded::{End, Guarded, Settle},
     retry::{Backoff, Budget, Jitter, Retry, RetryPolicy},
     rng::Random,
+    timeout::{AttemptTimeoutLayer, DeadlineLayer},
 };

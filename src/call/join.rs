@@ -63,6 +63,17 @@ pub(crate) fn join<B: 'static>(
     })
 }
 
+/// Like [`join`], but opens no call for a request without a policy: for layers that have nothing to tell.
+pub(crate) fn join_if_any<B: 'static>(
+    request: &mut Request<B>,
+    now: impl FnOnce() -> Instant,
+) -> Result<Option<Joined>, Error> {
+    if find(request).is_none() && request.extensions().get::<CallPolicy>().is_none() {
+        return Ok(None);
+    }
+    join(request, now).map(Some)
+}
+
 fn given_policy<B>(request: &Request<B>) -> CallPolicy {
     let extensions = request.extensions();
     if extensions.is_empty() {

@@ -1,0 +1,82 @@
+use std::{
+    fmt,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use super::policy;
+use crate::{
+    call::{Call, Deadline, Disposition},
+    clock::{self, LazyTimer},
+    error::{Error, ErrorKind},
+    guarded::{End, Settle},
+};
+
+/// Keeps a response body within the call's deadline and its idle limit.
+///
+/// Silence is counted while somebody waits for the body, from the first time that it had nothing: a consumer
+/// that takes its time is not held against the server. Data that is there only after the deadline is refused.
+pub struct BodyLimit {
+    call: Arc<Call>,
+    deadline: Deadline,
+    idle: Option<Duration>,
+    silent_since: Option<Instant>,
+    timer: LazyTimer,
+}
+
+impl BodyLimit {
+    /// `None` if nothing limits the body.
+    pub(crate) fn new(call: &Arc<Call>, idle: Option<Duration>, timer: LazyTimer) -> Option<Self> {
+        let deadline = call.deadline();
+        let idle = call.policy().body_idle_given().or(idle);
+        if deadline == Deadline::NEVER && idle.is_none() {
+            return None;
+        }
+        Some(Self {
+            call: Arc::clone(call),
+            deadline,
+            idle,
+            silent_since: None,
+            timer,
+        })
+    }
+
+    /// The head is there, so the server has answered, whatever becomes of the body.
+    fn expired(&self, kind: ErrorKind) -> Error {
+        self.call.settle(Disposition::Answered);
+        Error::new(kind).with_report(self.call.report(clock::now()))
+    }
+}
+
+impl Settle for BodyLimit {
+    fn poll_limit(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+        let since = *self.silent_since.get_or_insert_with(clock::recent);
+        let bound = policy::body_bound(since, self.idle, self.deadline);
+        ready!(self.timer.poll_until(bound.at, cx));
+        Poll::Ready(self.expired(bound.kind))
+    }
+
+    fn refuse_data(&mut self) -> Option<Error> {
+        if self.deadline == Deadline::NEVER {
+            return None;
+        }
+        policy::is_overdue(self.deadline, clock::recent())
+            .then(|| self.expired(ErrorKind::DeadlineExceeded))
+    }
+
+    fn on_frame(&mut self) {
+        self.silent_since = None;
+    }
+
+    fn on_end(&mut self, _: End<'_>) {}
+}
+
+impl fmt::Debug for BodyLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BodyLimit")
+            .field("deadline", &self.deadline)
+            .field("idle", &self.idle)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,295 @@
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use http::Response;
+use http_body::Body;
+use pin_project_lite::pin_project;
+use tower::Service;
+
+use super::{body::BodyLimit, config::Limits, policy};
+use crate::{
+    call::{Call, Deadline, Disposition, Joined, Opened},
+    clock::{self, LazyTimer},
+    dispatch::Dispatch,
+    error::{BoxError, Error, ErrorKind},
+    guarded::Guarded,
+};
+
+pin_project! {
+    /// A call under a deadline.
+    pub struct DeadlineFuture<S, R>
+    where
+        S: Service<R>,
+    {
+        #[pin]
+        dispatch: Dispatch<S, R>,
+        joined: Option<Joined>,
+        limits: Limits,
+        timer: LazyTimer,
+    }
+}
+
+impl<S, R> DeadlineFuture<S, R>
+where
+    S: Service<R>,
+{
+    pub(crate) fn new(dispatch: Dispatch<S, R>, joined: Joined, limits: Limits) -> Self {
+        Self {
+            dispatch,
+            joined: Some(joined),
+            limits,
+            timer: LazyTimer::default(),
+        }
+    }
+
+    /// For a call that is over before it began.
+    pub(crate) fn refused(error: Error, limits: Limits) -> Self {
+        let dispatch = Dispatch::Failed { error };
+        Self {
+            dispatch,
+            joined: None,
+            limits,
+            timer: LazyTimer::default(),
+        }
+    }
+}
+
+impl<S, R, RB> Future for DeadlineFuture<S, R>
+where
+    S: Service<R, Response = Response<RB>>,
+    S::Error: Into<BoxError>,
+    RB: Body,
+{
+    type Output = Result<Response<Guarded<RB, BodyLimit>>, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let _scope = clock::enter();
+        let mut this = self.project();
+        let Some(Joined { call, .. }) = this.joined else {
+            return this
+                .dispatch
+                .poll(cx)
+                .map_ok(|response| response.map(Guarded::unguarded));
+        };
+        if let Poll::Ready(answer) = this.dispatch.as_mut().poll_for(call, cx) {
+            let timer = std::mem::take(this.timer);
+            let limit = |body| limited(body, BodyLimit::new(call, this.limits.body_idle, timer));
+            return Poll::Ready(answer.map(|response| response.map(limit)));
+        }
+        if this.limits.covered && !this.dispatch.is_waiting() {
+            return Poll::Pending;
+        }
+        ready!(this.timer.poll_until(call.deadline(), cx));
+        // First what runs below: it tells the call how far it got.
+        this.dispatch.set(Dispatch::Gone);
+        let error = Error::new(ErrorKind::DeadlineExceeded);
+        Poll::Ready(Err(error.with_report(call.report(clock::now()))))
+    }
+}
+
+fn limited<B: Body>(body: B, limit: Option<BodyLimit>) -> Guarded<B, BodyLimit> {
+    match limit {
+        Some(limit) => Guarded::new(body, limit),
+        None => Guarded::unguarded(body),
+    }
+}
+
+/// What an attempt keeps to.
+#[derive(Debug, Default)]
+pub(crate) struct Terms {
+    /// The call it belongs to, if anybody opened one.
+    pub(crate) call: Option<Arc<Call>>,
+    pub(crate) opened: Option<Opened>,
+    /// A retry above tells the call's story; without it the error has to.
+    pub(crate) retried: bool,
+    /// Taken at the first wait where nobody read the clock before.
+    pub(crate) started: Option<Instant>,
+    pub(crate) limit: Option<Duration>,
+}
+
+impl Terms {
+    pub(crate) fn bound(&self, started: Instant) -> policy::Bound {
+        let deadline = self
+            .call
+            .as_ref()
+            .map_or(Deadline::NEVER, |call| call.deadline());
+        policy::attempt_bound(started, self.limit, deadline)
+    }
+
+    /// The end of an attempt that is known to have had this effect.
+    pub(crate) fn expired(&self, kind: ErrorKind, disposition: Disposition) -> Error {
+        let error = Error::new(kind).with_disposition(disposition);
+        match &self.call {
+            Some(call) if !self.retried => error.with_report(call.report(clock::now())),
+            _ => error,
+        }
+    }
+
+    fn disposition(&self, waiting: bool) -> Disposition {
+        match &self.call {
+            Some(call) => call.running_disposition(),
+            None if waiting => Disposition::NotSent,
+            None => Disposition::Unknown,
+        }
+    }
+}
+
+pin_project! {
+    /// An attempt under its limit.
+    pub struct AttemptFuture<S, R>
+    where
+        S: Service<R>,
+    {
+        #[pin]
+        dispatch: Dispatch<S, R>,
+        terms: Terms,
+        timer: LazyTimer,
+    }
+}
+
+impl<S, R> AttemptFuture<S, R>
+where
+    S: Service<R>,
+{
+    pub(crate) fn new(dispatch: Dispatch<S, R>, terms: Terms) -> Self {
+        Self {
+            dispatch,
+            terms,
+            timer: LazyTimer::default(),
+        }
+    }
+
+    /// For an attempt that is over before it began.
+    pub(crate) fn refused(error: Error) -> Self {
+        Self::new(Dispatch::Failed { error }, Terms::default())
+    }
+}
+
+impl<S, R> Future for AttemptFuture<S, R>
+where
+    S: Service<R>,
+    S::Error: Into<BoxError>,
+{
+    type Output = Result<S::Response, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let _scope = clock::enter();
+        let mut this = self.project();
+        let answer = match &this.terms.call {
+            Some(call) => this.dispatch.as_mut().poll_for(call, cx),
+            None => this.dispatch.as_mut().poll(cx),
+        };
+        if answer.is_ready() {
+            return answer;
+        }
+        let started = *this.terms.started.get_or_insert_with(clock::recent);
+        let bound = this.terms.bound(started);
+        ready!(this.timer.poll_until(bound.at, cx));
+        let waiting = this.dispatch.is_waiting();
+        // First what runs below: it tells the call how far it got.
+        this.dispatch.set(Dispatch::Gone);
+        let disposition = this.terms.disposition(waiting);
+        Poll::Ready(Err(this.terms.expired(bound.kind, disposition)))
+    }
+}
+
+pin_project! {
+    /// Any future under a deadline: see [`Deadline::run`].
+    #[derive(Debug)]
+    pub struct Run<F> {
+        #[pin]
+        future: Option<F>,
+        deadline: Deadline,
+        begun: bool,
+        timer: LazyTimer,
+    }
+}
+
+impl Deadline {
+    /// The instant `length` from now, by the clock of the runtime.
+    ///
+    /// [`Duration::MAX`] means never.
+    #[must_use]
+    pub fn from_now(length: Duration) -> Self {
+        Self::after(clock::now(), length)
+    }
+
+    /// Runs a future until this instant; for what is no service, such as a database call.
+    ///
+    /// The future is polled first, so that an answer which is ready when time runs out is not lost; on expiry
+    /// it is dropped. If the deadline has passed before the first poll, the future is not polled at all and
+    /// the error says that nothing was sent.
+    ///
+    /// # Errors
+    /// [`DeadlineExceeded`](ErrorKind::DeadlineExceeded) once the deadline has passed.
+    ///
+    /// ```
+    /// # tokio_test::block_on(async {
+    /// use std::time::Duration;
+    /// use evenkeel::Deadline;
+    ///
+    /// let deadline = Deadline::from_now(Duration::from_millis(20));
+    /// assert_eq!(deadline.run(async { 42 }).await.unwrap(), 42);
+    /// let error = deadline.run(std::future::pending::<()>()).await.unwrap_err();
+    /// assert!(error.is_timeout() && error.may_have_happened());
+    /// # });
+    /// ```
+    pub fn run<F: IntoFuture>(self, future: F) -> Run<F::IntoFuture> {
+        Run {
+            future: Some(future.into_future()),
+            deadline: self,
+            begun: false,
+            timer: LazyTimer::default(),
+        }
+    }
+}
+
+impl<F: Future> Future for Run<F> {
+    type Output = Result<F::Output, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        if !*this.begun && this.deadline.has_passed(clock::now()) {
+            return Poll::Ready(Err(Error::new(ErrorKind::DeadlineExceeded)));
+        }
+        *this.begun = true;
+        let Some(future) = this.future.as_mut().as_pin_mut() else {
+            return Poll::Pending;
+        };
+        if let Poll::Ready(output) = future.poll(cx) {
+            return Poll::Ready(Ok(output));
+        }
+        ready!(this.timer.poll_until(*this.deadline, cx));
+        this.future.set(None);
+        let error = Error::new(ErrorKind::DeadlineExceeded);
+        Poll::Ready(Err(error.with_disposition(Disposition::Unknown)))
+    }
+}
+
+impl<S, R> fmt::Debug for DeadlineFuture<S, R>
+where
+    S: Service<R>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeadlineFuture")
+            .field("dispatch", &self.dispatch)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S, R> fmt::Debug for AttemptFuture<S, R>
+where
+    S: Service<R>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AttemptFuture")
+            .field("dispatch", &self.dispatch)
+            .finish_non_exhaustive()
+    }
+}

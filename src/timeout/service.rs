@@ -1,0 +1,169 @@
+use std::{
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http::{Request, Response};
+use http_body::Body;
+use tower::Service;
+
+use super::{
+    body::BodyLimit,
+    config::Limits,
+    future::{AttemptFuture, DeadlineFuture, Terms},
+    policy,
+};
+use crate::{
+    call::{self, Disposition, Joined},
+    clock,
+    dispatch::Held,
+    error::{BoxError, Error, ErrorKind},
+    guarded::Guarded,
+};
+
+/// Gives calls of the inner service a deadline: see [`DeadlineLayer`](crate::DeadlineLayer).
+#[derive(Clone, Debug)]
+pub struct DeadlineService<S> {
+    held: Held<S>,
+    limits: Limits,
+}
+
+impl<S> DeadlineService<S> {
+    pub(crate) const fn new(inner: S, limits: Limits) -> Self {
+        Self {
+            held: Held::new(inner),
+            limits,
+        }
+    }
+
+    /// Opens or joins the call and tells it its deadline.
+    ///
+    /// # Errors
+    /// If the call's policy is out of range or no time is left; nothing was sent.
+    fn admit<B: 'static>(&self, request: &mut Request<B>) -> Result<Joined, Error> {
+        let joined = call::join(request, clock::read)?;
+        let call = &joined.call;
+        let given = call.policy().deadline_given();
+        let own = self.limits.deadline;
+        let deadline = policy::call_deadline(call.started(), own, given, call.deadline());
+        call.set_deadline(deadline);
+        if let Some(slow_time) = policy::slow_time(own) {
+            call.set_slow_time(slow_time);
+        }
+        if joined.opened.is_none() && deadline.has_passed(clock::recent()) {
+            return Err(
+                Error::new(ErrorKind::DeadlineExceeded).with_report(call.report(clock::recent()))
+            );
+        }
+        Ok(joined)
+    }
+}
+
+impl<S, B, RB> Service<Request<B>> for DeadlineService<S>
+where
+    S: Service<Request<B>, Response = Response<RB>> + Clone + Send + Sync + 'static,
+    S::Error: Into<BoxError>,
+    B: 'static,
+    RB: Body,
+{
+    type Response = Response<Guarded<RB, BodyLimit>>;
+    type Error = Error;
+    type Future = DeadlineFuture<S, Request<B>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.held.poll(cx);
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let _scope = clock::enter();
+        match self.admit(&mut request) {
+            Ok(joined) => {
+                let dispatch = self.held.call_for(&joined.call, request);
+                DeadlineFuture::new(dispatch, joined, self.limits)
+            }
+            Err(error) => {
+                self.held.release();
+                DeadlineFuture::refused(error, self.limits)
+            }
+        }
+    }
+}
+
+/// Limits attempts of the inner service: see [`AttemptTimeoutLayer`](crate::AttemptTimeoutLayer).
+#[derive(Clone, Debug)]
+pub struct AttemptTimeoutService<S> {
+    held: Held<S>,
+    limit: Option<Duration>,
+}
+
+impl<S> AttemptTimeoutService<S> {
+    pub(crate) const fn new(inner: S, limit: Option<Duration>) -> Self {
+        Self {
+            held: Held::new(inner),
+            limit,
+        }
+    }
+
+    /// What this attempt keeps to; without a call or a policy it is its own affair.
+    ///
+    /// # Errors
+    /// If the call's policy is out of range or no time is left; nothing was sent.
+    fn admit<B: 'static>(&self, request: &mut Request<B>) -> Result<Terms, Error> {
+        let Some(joined) = call::join_if_any(request, clock::read)? else {
+            return Ok(Terms {
+                limit: self.limit,
+                ..Terms::default()
+            });
+        };
+        let attempt = call::attempt(request);
+        let started = attempt.map_or_else(clock::recent, |attempt| attempt.started);
+        let given = joined.call.policy().attempt_timeout_given();
+        let decided = attempt.and_then(|attempt| attempt.limit);
+        let terms = Terms {
+            call: Some(joined.call),
+            opened: joined.opened,
+            retried: attempt.is_some(),
+            started: Some(started),
+            limit: policy::attempt_limit(given, self.limit, decided),
+        };
+        let bound = terms.bound(started);
+        if bound.at.has_passed(clock::recent()) {
+            return Err(terms.expired(bound.kind, Disposition::NotSent));
+        }
+        Ok(terms)
+    }
+}
+
+impl<S, B, RB> Service<Request<B>> for AttemptTimeoutService<S>
+where
+    S: Service<Request<B>, Response = Response<RB>> + Clone + Send + Sync + 'static,
+    S::Error: Into<BoxError>,
+    B: 'static,
+{
+    type Response = Response<RB>;
+    type Error = Error;
+    type Future = AttemptFuture<S, Request<B>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.held.poll(cx);
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let _scope = clock::enter();
+        match self.admit(&mut request) {
+            Ok(terms) => {
+                let dispatch = match &terms.call {
+                    Some(call) => self.held.call_for(call, request),
+                    None => self.held.call(request),
+                };
+                AttemptFuture::new(dispatch, terms)
+            }
+            Err(error) => {
+                self.held.release();
+                AttemptFuture::refused(error)
+            }
+        }
+    }
+}
