@@ -37,13 +37,16 @@ const AVAILABLE: bool = available(ClientBuilder::tls_sni);
 // In use even where the inherent method hides it.
 const _: fn(ClientBuilder, bool) -> Missing = <ClientBuilder as TlsSniOfNone>::tls_sni;
 
-/// What an application does about it.
+/// The range of an origin that is refused for it.
 pub(super) const REMEDY: &str = "an http origin, or https with a TLS feature of reqwest, which this program was \
      built without: put reqwest = { version = \"0.13\", features = [\"rustls\"] } into its Cargo.toml";
 
 /// `https` was asked for and reqwest was built without TLS.
 #[derive(Debug, thiserror::Error)]
-#[error("https was asked for, allowed: {REMEDY}")]
+#[error(
+    "https needs a TLS feature of reqwest, which this program was built without: put \
+     reqwest = {{ version = \"0.13\", features = [\"rustls\"] }} into its Cargo.toml"
+)]
 pub(super) struct NoTls;
 
 /// Fails for `https` without TLS: for good, and before anything is sent.
