@@ -15,6 +15,7 @@ pub mod discover;
 mod dispatch;
 mod error;
 mod guarded;
+pub mod idempotency;
 pub mod retry;
 mod rng;
 mod stats;
@@ -27,6 +28,7 @@ pub use self::{
     discover::{Discover, Endpoint, Fixed, LookupHost, Origin},
     error::{BoxError, Error, ErrorKind, InvalidSetting},
     guarded::{End, Guarded, Settle},
+    idempotency::{IdempotencyKeyLayer, IdempotencyKeys},
     retry::{Backoff, Budget, Jitter, Retry, RetryPolicy},
     rng::Random,
     timeout::{AttemptTimeoutLayer, DeadlineLayer},

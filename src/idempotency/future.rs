@@ -1,0 +1,76 @@
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use pin_project_lite::pin_project;
+use tower::Service;
+
+use crate::{
+    call::Joined,
+    clock,
+    dispatch::Dispatch,
+    error::{BoxError, Error},
+};
+
+pin_project! {
+    /// A call with its key.
+    pub struct KeyFuture<S, R>
+    where
+        S: Service<R>,
+    {
+        #[pin]
+        dispatch: Dispatch<S, R>,
+        joined: Option<Joined>,
+    }
+}
+
+impl<S, R> KeyFuture<S, R>
+where
+    S: Service<R>,
+{
+    pub(crate) fn new(dispatch: Dispatch<S, R>, joined: Joined) -> Self {
+        Self {
+            dispatch,
+            joined: Some(joined),
+        }
+    }
+
+    /// For a call that cannot be sent.
+    pub(crate) fn refused(error: Error) -> Self {
+        Self {
+            dispatch: Dispatch::Failed { error },
+            joined: None,
+        }
+    }
+}
+
+impl<S, R> Future for KeyFuture<S, R>
+where
+    S: Service<R>,
+    S::Error: Into<BoxError>,
+{
+    type Output = Result<S::Response, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let _scope = clock::enter();
+        let this = self.project();
+        match this.joined {
+            Some(joined) => this.dispatch.poll_for(&joined.call, cx),
+            None => this.dispatch.poll(cx),
+        }
+    }
+}
+
+impl<S, R> fmt::Debug for KeyFuture<S, R>
+where
+    S: Service<R>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyFuture")
+            .field("dispatch", &self.dispatch)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,45 @@
+//! One idempotency key per unsafe call, the same on every attempt.
+//!
+//! A `POST` whose answer was lost may have been carried out: sending it again could charge twice. With a key
+//! the server recognises the repetition, and the retry layer may repeat the call. Adding this layer is the
+//! statement that the destination de-duplicates by the header: without that, a key protects nothing.
+//!
+//! - A key is drawn once per logical call and kept with the call, so that all attempts carry the same one,
+//!   whether this layer stands above the retry layer or below it. Two calls never share a generated key, not
+//!   even two clones of one request.
+//! - A key that the caller put into the header is sent as it is, and counts as the same statement unless
+//!   [`trust_caller_keys(false)`](IdempotencyKeys::trust_caller_keys) says otherwise. Before a key in the
+//!   call's policy it has precedence. Two keys in one request are refused, since servers differ in which they
+//!   take.
+//! - [`CallPolicy::idempotency_key`](crate::CallPolicy::idempotency_key) gives a call its key, whatever its
+//!   method; [`no_idempotency_key`](crate::CallPolicy::no_idempotency_key) sends it without a new one, and
+//!   a key in its header then makes no retry safe.
+//! - Keys are marked sensitive: `Debug` of headers does not show them, and HTTP/2 does not index them.
+//!
+//! ```
+//! use evenkeel::{IdempotencyKeyLayer, IdempotencyKeys, KeyScope};
+//!
+//! # fn main() -> Result<(), evenkeel::InvalidSetting> {
+//! let uuids = IdempotencyKeyLayer::default();
+//! let natural = IdempotencyKeyLayer::new(
+//!     IdempotencyKeys::default()
+//!         .natural_key(|parts| Some(parts.headers.get("order-id")?.to_str().ok()?.to_owned()))
+//!         .scope(KeyScope::Global),
+//! )?;
+//! # let _ = (uuids, natural);
+//! # Ok(())
+//! # }
+//! ```
+
+mod config;
+mod future;
+mod layer;
+mod policy;
+mod service;
+
+pub use self::{
+    config::{HEADER, IdempotencyKeys, LIFETIME},
+    future::KeyFuture,
+    layer::IdempotencyKeyLayer,
+    service::IdempotencyKeyService,
+};
