@@ -1,4 +1,8 @@
 //! The adapter over real sockets: what it sends, what it keeps, and what it reads off failures.
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers outside of the test functions set up what cannot fail"
+)]
 
 use std::{convert::Infallible, error::Error as _, net::SocketAddr, sync::Arc, time::Duration};
 

@@ -98,7 +98,8 @@ where
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.hint.clone()
+        // Not `Copy` in every http-body 1.
+        SizeHint::clone(&self.hint)
     }
 }
 

@@ -167,7 +167,7 @@ fn route(
 /// With the Cargo line that is missing.
 pub(crate) fn check_tls(origin: &Origin) -> Result<(), InvalidSetting> {
     tls::check(origin.scheme().as_str())
-        .map_err(|_| InvalidSetting::new("origin", origin, tls::REMEDY))
+        .map_err(|NoTls| InvalidSetting::new("origin", origin, tls::REMEDY))
 }
 
 #[cfg(test)]

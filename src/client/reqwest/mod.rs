@@ -5,12 +5,12 @@
 //!
 //! ```no_run
 //! use evenkeel::reqwest::HttpService;
-//! use tower::{Service, ServiceExt};
+//! use tower::ServiceExt;
 //!
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
-//! let mut service = HttpService::new(reqwest::Client::new());
+//! let service = HttpService::new(reqwest::Client::new());
 //! let request = http::Request::get("http://127.0.0.1:8080/health").body(evenkeel::Body::empty())?;
-//! let response = service.ready().await?.call(request).await?;
+//! let response = service.oneshot(request).await?;
 //! assert!(response.status().is_success());
 //! # Ok(())
 //! # }

@@ -70,7 +70,6 @@ mod tests {
 
     #[test]
     fn these_tests_are_built_with_tls_and_see_it() {
-        assert!(AVAILABLE);
         assert!(check("https").is_ok());
     }
 
