@@ -7,6 +7,7 @@
     reason = "the layers that use these parts are being added"
 )]
 
+pub mod balance;
 pub mod call;
 pub mod classify;
 mod client;
