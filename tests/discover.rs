@@ -235,6 +235,28 @@ async fn a_lookup_that_hangs_fails_and_is_repeated() {
     assert_eq!(next(&mut watch).await.unwrap(), set(&[1]));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_resolver_that_panics_has_failed_and_is_asked_again() {
+    let lookups = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&lookups);
+    let source = LookupHost::new("payments.internal:8443").resolver(move |_, _| {
+        let lookup = counted.fetch_add(1, Ordering::SeqCst);
+        assert!(lookup != 0, "the call panics");
+        async move {
+            tokio::task::yield_now().await;
+            assert!(lookup != 1, "the future panics");
+            Ok(vec![at(1)])
+        }
+    });
+    let mut watch = source.watch();
+    for _ in 0..2 {
+        let error = next(&mut watch).await.unwrap_err();
+        let reason = error.source().map(ToString::to_string);
+        assert_eq!(reason.as_deref(), Some("the resolver panicked"));
+    }
+    assert_eq!(next(&mut watch).await.unwrap(), set(&[1]));
+}
+
 // RUN-07, linkerd/linkerd2-proxy#285
 #[tokio::test(start_paused = true)]
 async fn a_watch_dropped_in_mid_lookup_looks_nothing_up_any_more() {

@@ -1,8 +1,9 @@
 use std::{
     fmt,
-    future::{Future, poll_fn},
+    future::{self, Future, poll_fn},
     io, iter,
     net::SocketAddr,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     task::Poll,
     time::Duration,
@@ -242,17 +243,25 @@ impl Lookups {
 
     async fn ask(&mut self) -> Result<Vec<Endpoint>, BoxError> {
         let limit = Deadline::after(clock::now(), LOOKUP_LIMIT);
-        let mut lookup = (self.resolver)(&self.name, self.port);
+        let mut lookup = AssertUnwindSafe(self.lookup()).catch_unwind();
         let timer = &mut self.timer;
         let found = poll_fn(|cx| match lookup.poll_unpin(cx) {
             Poll::Pending => timer.poll_until(limit, cx).map(|()| Err(too_slow())),
-            ready => ready,
+            Poll::Ready(Err(_)) => Poll::Ready(Err("the resolver panicked".into())),
+            Poll::Ready(Ok(found)) => Poll::Ready(found),
         });
         let set = alternate(found.await?)
             .into_iter()
             .map(Endpoint::new)
             .collect();
         Ok(distinct(set)?)
+    }
+
+    /// A resolver that panics, in the call or in its future, has failed; the watch outlives it.
+    fn lookup(&self) -> BoxFuture<'static, Result<Vec<SocketAddr>, BoxError>> {
+        let call = || (self.resolver)(&self.name, self.port);
+        catch_unwind(AssertUnwindSafe(call))
+            .unwrap_or_else(|_| future::ready(Err("the resolver panicked".into())).boxed())
     }
 
     fn plan(&mut self, answered: bool) {
