@@ -4,7 +4,14 @@
     reason = "helpers outside of the test functions set up what cannot fail"
 )]
 
-use std::{convert::Infallible, error::Error as _, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    error::Error as _,
+    net::SocketAddr,
+    sync::Arc,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use evenkeel::{
@@ -92,11 +99,14 @@ async fn read_request(socket: &mut TcpStream) -> Option<String> {
 }
 
 fn builder() -> reqwest::ClientBuilder {
+    retrying_builder().retry(reqwest::retry::never())
+}
+
+/// With reqwest's own default: it retries what a server refuses by protocol.
+fn retrying_builder() -> reqwest::ClientBuilder {
     // Whichever test was first has installed it.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder()
-        .no_proxy()
-        .retry(reqwest::retry::never())
+    reqwest::Client::builder().no_proxy()
 }
 
 fn service() -> HttpService {
@@ -450,6 +460,33 @@ async fn a_stream_reset_for_another_reason_may_have_happened() {
         (read(&error), error.disposition()),
         (Some(Evidence::Unknown), Disposition::Unknown)
     );
+}
+
+/// How often a server that refuses every stream sees one request of this client.
+async fn seen_by_a_refusing_server(client: reqwest::ClientBuilder) -> u32 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let seen = Arc::new(AtomicU32::new(0));
+    let count = seen.clone();
+    tokio::spawn(async move {
+        let (socket, _) = listener.accept().await.unwrap();
+        let mut connection = h2::server::handshake(socket).await.unwrap();
+        while let Some(Ok((_, mut respond))) = connection.accept().await {
+            count.fetch_add(1, Ordering::Relaxed);
+            respond.send_reset(h2::Reason::REFUSED_STREAM);
+        }
+    });
+    let client = client.http2_prior_knowledge().build().unwrap();
+    let error = failed(HttpService::new(client), request(Method::POST, url)).await;
+    assert_eq!(read(&error), Some(Evidence::Refused));
+    seen.load(Ordering::Relaxed)
+}
+
+#[tokio::test]
+async fn a_client_that_retries_by_itself_triples_an_attempt_and_one_that_never_does_sends_it_once()
+{
+    assert_eq!(seen_by_a_refusing_server(retrying_builder()).await, 3);
+    assert_eq!(seen_by_a_refusing_server(builder()).await, 1);
 }
 
 /// A frame by hand: `GOAWAY` with this last stream.

@@ -27,8 +27,9 @@ use crate::error::{BoxError, Error, ErrorKind, InvalidSetting};
 /// off: layers above know without a further setting whether a request was sent. The source's URL loses its
 /// query and user, which may be secrets.
 ///
-/// The client's own redirects and retries happen inside one call of this service, unseen by the layers:
-/// build it with `.redirect(reqwest::redirect::Policy::none())` and `.retry(reqwest::retry::never())`.
+/// The client's own redirects and retries happen inside one call of this service, unseen by the layers, and
+/// what an error proves is about the last of those hops alone: build the client with
+/// `.redirect(reqwest::redirect::Policy::none())` and `.retry(reqwest::retry::never())`.
 ///
 /// ```
 /// use std::time::Duration;
@@ -96,18 +97,21 @@ impl HttpService {
     }
 }
 
-/// Moves a request over; its URL is parsed only if the client's edge did not send one along.
+/// Moves a request over; its URL is parsed only if the client's edge did not send it along, or if a layer in
+/// between changed the URI.
 fn converted(request: Request<reqwest::Body>) -> Result<reqwest::Request, Error> {
-    let known = request
-        .extensions()
-        .get::<Arc<Known>>()
-        .filter(|known| known.is_of(request.uri()));
-    let Some(known) = known.cloned() else {
-        absolute(request.uri())?;
+    absolute(request.uri())?;
+    let Some(known) = request.extensions().get::<Arc<Known>>().cloned() else {
         return request.try_into().map_err(evidence::witness);
     };
+    let unchanged = known.is_of(request.uri());
     let (parts, body) = request.into_parts();
-    let mut request = reqwest::Request::new(parts.method, known.url.clone());
+    let url = if unchanged {
+        known.url.clone()
+    } else {
+        parsed(&parts.uri)?
+    };
+    let mut request = reqwest::Request::new(parts.method, url);
     *request.version_mut() = parts.version;
     *request.headers_mut() = parts.headers;
     *request.body_mut() = Some(body);
@@ -115,13 +119,27 @@ fn converted(request: Request<reqwest::Body>) -> Result<reqwest::Request, Error>
     Ok(request)
 }
 
+fn parsed(uri: &http::Uri) -> Result<url::Url, Error> {
+    let text = uri.to_string();
+    text.parse().map_err(|error| {
+        let shown = format!("{} ({error})", target::shown(&text));
+        invalid_uri(shown, "a URI that is a URL")
+    })
+}
+
+fn invalid_uri(shown: String, allowed: &'static str) -> Error {
+    Error::new(ErrorKind::InvalidCall).with_source(InvalidSetting::new("uri", shown, allowed))
+}
+
 fn absolute(uri: &http::Uri) -> Result<(), Error> {
     if uri.scheme().is_some() && uri.authority().is_some() {
         return Ok(());
     }
-    let allowed = "an absolute URI such as http://host/path: this service knows no origin";
-    let invalid = InvalidSetting::new("uri", target::shown(&uri.to_string()), allowed);
-    Err(Error::new(ErrorKind::InvalidCall).with_source(invalid))
+    let shown = target::shown(&uri.to_string());
+    Err(invalid_uri(
+        shown,
+        "an absolute URI such as http://host/path: this service knows no origin",
+    ))
 }
 
 impl Route {
@@ -228,4 +246,90 @@ fn received(response: reqwest::Response, port: Option<u16>) -> Response<reqwest:
         response.extensions_mut().extend(mem::take(extensions));
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::call::Body;
+
+    fn known(uri: &str, timeout: Option<Duration>) -> Request<reqwest::Body> {
+        let url = "http://payments.internal/charges?page=2"
+            .parse()
+            .expect("a URL");
+        let mut request = Request::get(uri)
+            .body(reqwest::Body::from(""))
+            .expect("a request");
+        request
+            .extensions_mut()
+            .insert(Arc::new(Known { url, timeout }));
+        request
+            .headers_mut()
+            .insert("x-one", HeaderValue::from_static("1"));
+        request
+    }
+
+    #[test]
+    fn a_known_url_and_its_timeout_are_taken_as_they_are() {
+        let timeout = Some(Duration::from_secs(7));
+        let request =
+            converted(known("http://payments.internal/charges?page=2", timeout)).expect("valid");
+        assert_eq!(
+            request.url().as_str(),
+            "http://payments.internal/charges?page=2"
+        );
+        assert_eq!(request.timeout().copied(), timeout);
+        assert_eq!(request.headers()["x-one"], "1");
+    }
+
+    #[test]
+    fn a_uri_that_a_layer_changed_goes_before_the_known_url() {
+        let timeout = Some(Duration::from_secs(7));
+        let request =
+            converted(known("http://payments.internal/charges?signed=1", timeout)).expect("valid");
+        assert_eq!(
+            request.url().as_str(),
+            "http://payments.internal/charges?signed=1"
+        );
+        assert_eq!(request.timeout().copied(), timeout);
+        assert!(converted(known("/charges", timeout)).is_err());
+    }
+
+    #[test]
+    fn a_request_of_reqwest_keeps_its_timeout_on_the_way_through_http() {
+        let mut theirs = reqwest::Request::new(
+            http::Method::GET,
+            "http://api.example/".parse().expect("a URL"),
+        );
+        *theirs.timeout_mut() = Some(Duration::from_secs(7));
+        let request: Request<reqwest::Body> = theirs.try_into().expect("a URI");
+        let request = converted(request).expect("valid");
+        assert_eq!(request.timeout().copied(), Some(Duration::from_secs(7)));
+    }
+
+    #[test]
+    fn the_service_takes_any_body_and_shows_no_default_header() {
+        fn takes<B>(_: &HttpService)
+        where
+            HttpService: Service<Request<B>>,
+        {
+        }
+        // Whoever was first has installed it.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut headers = http::HeaderMap::new();
+        headers.insert("x-key", HeaderValue::from_static("hunter2"));
+        let client = reqwest::Client::builder()
+            .default_headers(headers)
+            .build()
+            .expect("a client");
+        let service = HttpService::new(client);
+        takes::<Body>(&service);
+        takes::<reqwest::Body>(&service);
+        takes::<String>(&service);
+        takes::<http_body_util::Full<Bytes>>(&service);
+        takes::<http_body_util::combinators::UnsyncBoxBody<Bytes, BoxError>>(&service);
+        assert!(!format!("{service:?}").contains("hunter2"));
+    }
 }

@@ -16,6 +16,26 @@
 //! # }
 //! ```
 //!
+//! # The clients of endpoints
+//!
+//! A balanced [`Client`] has one reqwest client per endpoint, made from the builder that the application's
+//! function returns. These settings of it are ours, whatever it set:
+//!
+//! | setting | value | reason |
+//! | --- | --- | --- |
+//! | `resolve` of the origin's host | the endpoint's address | `Host`, `:authority` and the TLS server name stay the origin's |
+//! | `no_proxy` | on | a proxy would choose the address |
+//! | `redirect` | none | a redirect is a response: followed below the layers it would hide a call |
+//! | `retry` | never | attempts below the layers would be seen by no limit and no budget |
+//! | `connect_timeout` | [`CONNECT_TIMEOUT`], or the client's setting | a connection that does not come about is known not to have been sent |
+//!
+//! Everything else is kept: TLS, pools, default headers, and a `timeout` or `read_timeout`, which then hold
+//! for each attempt.
+//!
+//! An origin with a port of its own, served at other ports, keeps it in `Host` over plain HTTP/1.1. Over
+//! https, and over plain HTTP/2 by prior knowledge, the authority can show no other port than the one
+//! connected to: call `authority_without_port()`, or leave the port out of the origin.
+//!
 //! # https
 //!
 //! This crate switches on no TLS feature of reqwest, since which one is the application's choice (two of
