@@ -88,9 +88,15 @@ where
         ready!(this.timer.poll_until(call.deadline(), cx));
         // First what runs below: it tells the call how far it got.
         this.dispatch.set(Dispatch::Gone);
-        let error = Error::new(ErrorKind::DeadlineExceeded);
-        Poll::Ready(Err(error.with_report(call.report(clock::now()))))
+        Poll::Ready(Err(expired(call, ErrorKind::DeadlineExceeded)))
     }
+}
+
+/// Tells the story so far, and settles what was cut off, for the case that somebody above tries once more.
+pub(crate) fn expired(call: &Call, kind: ErrorKind) -> Error {
+    let report = call.report(clock::now());
+    call.settle(call.running_disposition());
+    Error::new(kind).with_report(report)
 }
 
 fn limited<B: Body>(body: B, limit: Option<BodyLimit>) -> Guarded<B, BodyLimit> {
@@ -122,20 +128,20 @@ impl Terms {
         policy::attempt_bound(started, self.limit, deadline)
     }
 
-    /// The end of an attempt that is known to have had this effect.
-    pub(crate) fn expired(&self, kind: ErrorKind, disposition: Disposition) -> Error {
-        let error = Error::new(kind).with_disposition(disposition);
-        match &self.call {
-            Some(call) if !self.retried => error.with_report(call.report(clock::now())),
-            _ => error,
+    /// The end of an attempt that was not begun.
+    pub(crate) fn unsent(&self, kind: ErrorKind) -> Error {
+        if let Some(call) = &self.call {
+            call.holding();
         }
+        self.expired(kind, true)
     }
 
-    fn disposition(&self, waiting: bool) -> Disposition {
+    fn expired(&self, kind: ErrorKind, waiting: bool) -> Error {
         match &self.call {
-            Some(call) => call.running_disposition(),
-            None if waiting => Disposition::NotSent,
-            None => Disposition::Unknown,
+            Some(call) if !self.retried => expired(call, kind),
+            Some(call) => Error::new(kind).with_disposition(call.running_disposition()),
+            None if waiting => Error::new(kind),
+            None => Error::new(kind).with_disposition(Disposition::Unknown),
         }
     }
 }
@@ -194,8 +200,7 @@ where
         let waiting = this.dispatch.is_waiting();
         // First what runs below: it tells the call how far it got.
         this.dispatch.set(Dispatch::Gone);
-        let disposition = this.terms.disposition(waiting);
-        Poll::Ready(Err(this.terms.expired(bound.kind, disposition)))
+        Poll::Ready(Err(this.terms.expired(bound.kind, waiting)))
     }
 }
 

@@ -93,3 +93,30 @@ impl<S> Layer<S> for AttemptTimeoutLayer {
         AttemptTimeoutService::new(inner, self.limit)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{convert::Infallible, future::pending};
+
+    use http::{Request, Response};
+    use http_body_util::Empty;
+    use tower::{ServiceExt, service_fn};
+
+    use super::*;
+
+    type Answer = Result<Response<Empty<&'static [u8]>>, Infallible>;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_covered_deadline_arms_no_timer_before_the_head() {
+        let limit = Duration::from_millis(50);
+        for (covered, woken) in [(false, true), (true, false)] {
+            let layer = DeadlineLayer::new(limit).unwrap();
+            let layer = if covered { layer.covered() } else { layer };
+            let service = layer.layer(service_fn(|_: Request<()>| pending::<Answer>()));
+            let mut call = tokio_test::task::spawn(service.oneshot(Request::new(())));
+            assert!(call.poll().is_pending());
+            tokio::time::advance(limit * 2).await;
+            assert_eq!(call.is_woken(), woken);
+        }
+    }
+}

@@ -10,11 +10,11 @@ use tower::Service;
 use super::{
     body::BodyLimit,
     config::Limits,
-    future::{AttemptFuture, DeadlineFuture, Terms},
+    future::{self, AttemptFuture, DeadlineFuture, Terms},
     policy,
 };
 use crate::{
-    call::{self, Disposition, Joined},
+    call::{self, Joined},
     clock,
     dispatch::Held,
     error::{BoxError, Error, ErrorKind},
@@ -129,7 +129,7 @@ impl<S> AttemptTimeoutService<S> {
         };
         let bound = terms.bound(started);
         if bound.at.has_passed(clock::recent()) {
-            return Err(terms.expired(bound.kind, Disposition::NotSent));
+            return Err(terms.unsent(bound.kind));
         }
         Ok(terms)
     }
