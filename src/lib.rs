@@ -8,6 +8,7 @@
 )]
 
 pub mod balance;
+pub mod breaker;
 pub mod call;
 pub mod classify;
 mod client;
@@ -25,6 +26,7 @@ pub mod timeout;
 #[cfg(feature = "reqwest")]
 pub use self::client::reqwest::{self, Client};
 pub use self::{
+    breaker::{Breaker, BreakerConfig},
     call::{Body, CallPolicy, Deadline, Disposition, IdempotencyKey, InvalidKey, KeyScope, Report},
     discover::{Discover, Endpoint, Fixed, LookupHost, Origin},
     error::{BoxError, Error, ErrorKind, InvalidSetting},

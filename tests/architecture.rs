@@ -20,12 +20,15 @@ const LAYERS: [&str; 8] = [
     "fallback",
     "fault",
 ];
-/// Files of a layer folder with their rank: a file names only files of a lower rank. `policy` may be a folder.
-const LAYER_FILES: [(&str, u8); 7] = [
-    ("layer", 6),
-    ("service", 5),
-    ("future", 4),
-    ("body", 3),
+/// Files of a layer folder with their rank: a file names only files of a lower rank. `policy` and `handle` may be
+/// folders.
+/// `handle` is what users hold on to and all clones of a layer share.
+const LAYER_FILES: [(&str, u8); 8] = [
+    ("layer", 7),
+    ("service", 6),
+    ("future", 5),
+    ("body", 4),
+    ("handle", 3),
     ("policy", 2),
     ("config", 1),
     ("error", 0),
@@ -286,7 +289,7 @@ fn is_pure(file: &str) -> bool {
 fn layer_folders_hold_only_known_files(tree: &Tree) -> Vec<String> {
     let known = |file: &str| match file.split('/').collect::<Vec<_>>()[..] {
         [_, "mod.rs"] => true,
-        [_, "policy", _] => true,
+        [_, "policy" | "handle", _] => true,
         [_, name] => rank(name.trim_end_matches(".rs")).is_some(),
         _ => false,
     };
@@ -927,6 +930,7 @@ fn a_stranger_in_a_layer_folder_is_found() {
     assert_found(rule, "retry/future/state.rs", "");
     assert_clean(rule, "retry/policy/delay.rs", "");
     assert_clean(rule, "retry/policy/tests.rs", "");
+    assert_clean(rule, "retry/handle/permit.rs", "");
     assert_clean(rule, "client/anything.rs", "");
 }
 

@@ -1,0 +1,678 @@
+//! The machine by hand-made instants, and beside a model that is too simple to be wrong.
+
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+
+use super::super::config::{BreakerConfig, CloseWhen};
+use super::{Admission, Cause, Finished, Machine, Outcome, Pass, Seen, Settled, State};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A machine and its clock.
+struct Bench {
+    machine: Machine,
+    now: Instant,
+}
+
+impl Bench {
+    fn new(config: BreakerConfig) -> Self {
+        let now = Instant::now();
+        let machine = Machine::new(&config, now);
+        Self { machine, now }
+    }
+
+    fn wait(&mut self, millis: u64) {
+        self.now += Duration::from_millis(millis);
+    }
+
+    fn acquire(&self) -> Admission {
+        self.machine.acquire(None, || self.now, || 0.5).0
+    }
+
+    #[track_caller]
+    fn admitted(&self) -> Pass {
+        match self.acquire() {
+            Admission::Admitted(pass) => pass,
+            Admission::Rejected { retry_in } => panic!("rejected, retry in {retry_in:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn rejected(&self) -> Option<Duration> {
+        match self.acquire() {
+            Admission::Admitted(pass) => panic!("admitted: {pass:?}"),
+            Admission::Rejected { retry_in } => retry_in,
+        }
+    }
+
+    fn end(&self, pass: Pass, end: Finished) -> Settled {
+        self.machine.settle(pass, &end, self.now, || 0.5)
+    }
+
+    fn settle(&self, pass: Pass, outcome: Outcome) -> Settled {
+        self.end(pass, Finished::new(outcome))
+    }
+
+    #[track_caller]
+    fn call(&self, outcome: Outcome) -> Settled {
+        self.settle(self.admitted(), outcome)
+    }
+
+    fn calls(&self, count: usize, outcome: Outcome) {
+        for _ in 0..count {
+            self.call(outcome);
+        }
+    }
+
+    fn state(&self) -> State {
+        self.machine.state(self.now)
+    }
+}
+
+fn one_failure() -> BreakerConfig {
+    BreakerConfig::new().consecutive_failures(1)
+}
+
+fn tripped(config: BreakerConfig) -> Bench {
+    let bench = Bench::new(config);
+    bench.call(Outcome::Failure);
+    assert_eq!(bench.state(), State::Open);
+    bench
+}
+
+#[test]
+fn it_opens_on_the_last_of_so_many_failures_in_a_row() {
+    let bench = Bench::new(BreakerConfig::new().consecutive_failures(3));
+    assert_eq!(bench.call(Outcome::Failure), Settled::Counted);
+    assert_eq!(bench.call(Outcome::Failure), Settled::Counted);
+    let Settled::Changed(change) = bench.call(Outcome::Failure) else {
+        panic!("it did not open");
+    };
+    assert_eq!((change.from, change.to), (State::Closed, State::Open));
+    assert_eq!(change.cause, Cause::ConsecutiveFailures);
+}
+
+#[test]
+fn a_success_ends_the_run_and_a_neutral_or_throttled_end_does_not() {
+    let bench = Bench::new(BreakerConfig::new().consecutive_failures(2));
+    for outcome in [Outcome::Failure, Outcome::Success, Outcome::Failure] {
+        bench.call(outcome);
+    }
+    assert_eq!(bench.state(), State::Closed);
+    for outcome in [Outcome::Neutral, Outcome::Abandoned, Outcome::Throttled] {
+        bench.call(outcome);
+    }
+    assert_eq!(bench.state(), State::Closed);
+    bench.call(Outcome::Failure);
+    assert_eq!(bench.state(), State::Open);
+}
+
+#[test]
+fn the_boundary_of_the_break_belongs_to_half_open() {
+    let mut bench = tripped(one_failure().break_duration(5 * SECOND));
+    bench.wait(4_999);
+    assert_eq!(bench.state(), State::Open);
+    assert_eq!(bench.rejected(), Some(Duration::from_millis(1)));
+    bench.wait(1);
+    assert_eq!(bench.state(), State::HalfOpen);
+    assert!(bench.admitted().probe);
+}
+
+#[test]
+fn slots_given_up_are_for_others_and_their_late_results_for_nobody() {
+    let mut bench = tripped(one_failure());
+    bench.wait(5_000);
+    let hung = bench.admitted();
+    bench.wait(9_999);
+    bench.rejected();
+    bench.wait(1);
+    let second = bench.admitted();
+    assert_eq!(bench.settle(hung, Outcome::Failure), Settled::Late);
+    assert_eq!(bench.state(), State::HalfOpen);
+    bench.settle(second, Outcome::Success);
+    assert_eq!(bench.state(), State::Closed);
+}
+
+#[test]
+fn a_probe_with_a_long_limit_is_waited_for_that_long() {
+    let mut bench = tripped(one_failure());
+    bench.wait(5_000);
+    let limit = Some(30 * SECOND);
+    let (admission, _) = bench.machine.acquire(limit, || bench.now, || 0.5);
+    assert!(matches!(
+        admission,
+        Admission::Admitted(Pass { probe: true, .. })
+    ));
+    bench.wait(29_999);
+    bench.rejected();
+    bench.wait(1);
+    bench.admitted();
+}
+
+#[test]
+fn what_probes_said_is_kept_when_others_hang() {
+    let mut bench = tripped(one_failure().half_open(2, CloseWhen::FailureRateBelow(0.5)));
+    bench.wait(5_000);
+    let (first, _hung) = (bench.admitted(), bench.admitted());
+    bench.settle(first, Outcome::Success);
+    bench.rejected();
+    bench.wait(10_000);
+    let third = bench.admitted();
+    bench.rejected();
+    bench.settle(third, Outcome::Success);
+    assert_eq!(bench.state(), State::Closed);
+}
+
+#[test]
+fn a_throttled_probe_opens_it_again() {
+    let mut bench = tripped(one_failure());
+    bench.wait(5_000);
+    bench.call(Outcome::Throttled);
+    assert_eq!(bench.state(), State::Open);
+}
+
+#[test]
+fn throttled_results_count_for_the_failure_rate_and_no_other_rule() {
+    let counted = BreakerConfig::new()
+        .consecutive_failures(2)
+        .failures_within(2, SECOND);
+    let bench = Bench::new(counted);
+    bench.calls(9, Outcome::Throttled);
+    assert_eq!(bench.state(), State::Closed);
+    let rated = BreakerConfig::new()
+        .failure_rate_threshold(0.5)
+        .min_requests(2);
+    let bench = Bench::new(rated);
+    bench.calls(2, Outcome::Throttled);
+    assert_eq!(bench.state(), State::Open);
+}
+
+#[test]
+fn a_rate_needs_enough_results() {
+    let bench = Bench::new(
+        BreakerConfig::new()
+            .failure_rate_threshold(0.5)
+            .min_requests(5),
+    );
+    bench.calls(4, Outcome::Failure);
+    assert_eq!(bench.state(), State::Closed);
+    bench.call(Outcome::Failure);
+    assert_eq!(bench.state(), State::Open);
+}
+
+#[test]
+fn a_count_window_forgets_by_number_and_not_by_time() {
+    let config = BreakerConfig::new()
+        .failure_rate_threshold(0.5)
+        .count_window(4)
+        .min_requests(4);
+    let mut bench = Bench::new(config);
+    bench.call(Outcome::Failure);
+    bench.wait(3_600_000);
+    for outcome in [Outcome::Success, Outcome::Success, Outcome::Failure] {
+        assert_eq!(bench.state(), State::Closed);
+        bench.call(outcome);
+    }
+    assert_eq!(bench.state(), State::Open);
+}
+
+#[test]
+fn slow_calls_open_it_and_fail_its_probe_though_they_succeed() {
+    let config = BreakerConfig::new()
+        .slow_call_rate_threshold(0.5)
+        .slow_call_duration(SECOND)
+        .min_requests(2);
+    let mut bench = Bench::new(config);
+    let took = |millis| Finished {
+        ran: Some(Duration::from_millis(millis)),
+        ..Finished::new(Outcome::Success)
+    };
+    bench.end(bench.admitted(), took(999));
+    bench.end(bench.admitted(), took(1_000));
+    assert_eq!(bench.state(), State::Open);
+    bench.wait(5_000);
+    bench.end(bench.admitted(), took(1_000));
+    assert_eq!(bench.state(), State::Open);
+    bench.wait(5_000);
+    bench.end(bench.admitted(), took(999));
+    assert_eq!(bench.state(), State::Closed);
+}
+
+fn failure_on(serial: u64, of: usize) -> Finished {
+    Finished {
+        endpoint: Some(Seen { serial, of }),
+        ..Finished::new(Outcome::Failure)
+    }
+}
+
+#[test]
+fn one_bad_endpoint_of_many_opens_by_no_rule() {
+    let base = || BreakerConfig::new().min_endpoints(3).min_requests(5);
+    for config in [
+        base().consecutive_failures(5),
+        base().failures_within(5, SECOND),
+        base().failure_rate_threshold(0.5),
+        base().failure_rate_threshold(0.5).count_window(10),
+    ] {
+        let bench = Bench::new(config.clone());
+        for _ in 0..50 {
+            bench.end(bench.admitted(), failure_on(1, 8));
+        }
+        bench.end(bench.admitted(), failure_on(65, 8));
+        assert_eq!(bench.state(), State::Closed, "{config:?}");
+        bench.end(bench.admitted(), failure_on(129, 8));
+        assert_eq!(bench.state(), State::Open, "{config:?}");
+    }
+}
+
+#[test]
+fn a_small_set_opens_when_all_of_it_fails() {
+    for of in [1, 2] {
+        let bench = Bench::new(BreakerConfig::service_default());
+        for index in 0..5 {
+            assert_eq!(bench.state(), State::Closed);
+            bench.end(bench.admitted(), failure_on(index % of, of as usize));
+        }
+        assert_eq!(bench.state(), State::Open);
+    }
+}
+
+#[test]
+fn without_a_balancer_the_endpoints_do_not_matter() {
+    let bench = Bench::new(BreakerConfig::service_default());
+    bench.calls(5, Outcome::Failure);
+    assert_eq!(bench.state(), State::Open);
+}
+
+#[test]
+fn breaks_grow_until_a_healthy_period() {
+    let config = one_failure()
+        .max_break_duration(60 * SECOND)
+        .break_jitter(0.0);
+    let mut bench = tripped(config);
+    for seconds in [5, 10, 20, 40, 60, 60] {
+        assert_eq!(bench.rejected(), Some(seconds * SECOND));
+        bench.wait(u64::from(seconds) * 1_000);
+        bench.call(Outcome::Failure);
+    }
+    bench.wait(60_000);
+    bench.call(Outcome::Success);
+    bench.wait(1_000);
+    bench.call(Outcome::Failure);
+    assert_eq!(bench.rejected(), Some(60 * SECOND), "it flaps");
+    bench.wait(60_000);
+    bench.call(Outcome::Success);
+    bench.wait(60_000);
+    bench.call(Outcome::Failure);
+    assert_eq!(bench.rejected(), Some(5 * SECOND), "it was healthy");
+}
+
+#[test]
+fn pushback_of_any_failure_of_the_period_lengthens_the_break() {
+    let mut bench = Bench::new(BreakerConfig::new().consecutive_failures(2));
+    let asked = Finished {
+        pushback: Some(20 * SECOND),
+        ..Finished::new(Outcome::Failure)
+    };
+    bench.end(bench.admitted(), asked);
+    bench.wait(1_000);
+    bench.call(Outcome::Failure);
+    assert_eq!(bench.rejected(), Some(19 * SECOND));
+}
+
+#[test]
+fn a_ramp_lets_a_growing_share_through() {
+    let mut bench = tripped(one_failure().ramp(10 * SECOND));
+    bench.wait(5_000);
+    bench.call(Outcome::Success);
+    assert_eq!(bench.state(), State::Closed);
+    let passes = |bench: &Bench, unit| {
+        let (admission, _) = bench.machine.acquire(None, || bench.now, || unit);
+        matches!(admission, Admission::Admitted(_))
+    };
+    assert!(passes(&bench, 0.09) && !passes(&bench, 0.1));
+    bench.wait(5_000);
+    assert!(passes(&bench, 0.49) && !passes(&bench, 0.5));
+    bench.wait(5_000);
+    assert!(passes(&bench, 0.999));
+    assert!(passes(&bench, 0.999), "the ramp is over");
+}
+
+#[test]
+fn a_failure_on_the_ramp_opens_it() {
+    let mut bench = tripped(one_failure().ramp(10 * SECOND));
+    bench.wait(5_000);
+    bench.call(Outcome::Success);
+    bench.wait(10_000);
+    let before = bench.admitted();
+    let after = bench.admitted();
+    bench.settle(before, Outcome::Success);
+    bench.settle(after, Outcome::Failure);
+    assert_eq!(bench.state(), State::Open);
+}
+
+#[test]
+fn forced_states_last_until_somebody_says_otherwise() {
+    let mut bench = Bench::new(one_failure());
+    let before = bench.admitted();
+    bench.machine.force_open(bench.now);
+    bench.wait(86_400_000);
+    assert_eq!(bench.rejected(), None);
+    assert_eq!(bench.settle(before, Outcome::Success), Settled::Late);
+    bench.machine.force_closed(bench.now);
+    bench.calls(99, Outcome::Failure);
+    assert_eq!(bench.state(), State::Closed);
+    bench.machine.reset(bench.now);
+    bench.call(Outcome::Failure);
+    assert_eq!(bench.state(), State::Open);
+}
+
+#[test]
+fn a_clock_that_goes_back_and_the_longest_durations_do_not_panic() {
+    let config = one_failure()
+        .break_duration(Duration::MAX)
+        .probe_timeout(Duration::MAX)
+        .healthy_period(Duration::MAX);
+    let mut bench = tripped(config);
+    bench.now -= SECOND;
+    assert!(bench.rejected().is_some());
+    bench.now += 100 * 365 * 86_400 * SECOND;
+    bench.admitted();
+}
+
+// ===== a model beside it =====
+
+/// What is done to the circuit.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Wait(u64),
+    Acquire,
+    Settle(usize, Outcome),
+    Reset,
+    ForceOpen,
+    ForceClosed,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let outcome = prop_oneof![
+        4 => Just(Outcome::Failure),
+        3 => Just(Outcome::Success),
+        1 => Just(Outcome::Throttled),
+        1 => Just(Outcome::Neutral),
+        1 => Just(Outcome::Abandoned),
+    ];
+    let step = prop_oneof![
+        6 => Just(Step::Acquire),
+        8 => (0..6_usize, outcome).prop_map(|(index, outcome)| Step::Settle(index, outcome)),
+        4 => prop_oneof![0..50_u64, 500..1_500_u64, Just(5_000), 0..20_000_u64].prop_map(Step::Wait),
+        1 => prop_oneof![Just(Step::Reset), Just(Step::ForceOpen), Just(Step::ForceClosed)],
+    ];
+    prop::collection::vec(step, 1..300)
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Shape {
+    consecutive: Option<u32>,
+    within: Option<(u32, u64)>,
+    rate: Option<(f64, u32)>,
+    probes: u32,
+    close_when: CloseWhen,
+}
+
+fn shapes() -> impl Strategy<Value = Shape> {
+    let rules = (
+        prop::option::of(1..5_u32),
+        prop::option::of((1..5_u32, 1..8_000_u64)),
+        prop::option::of((0.2..=1.0_f64, 1..6_u32)),
+    )
+        .prop_filter("a rule", |(a, b, c)| {
+            a.is_some() || b.is_some() || c.is_some()
+        });
+    let close = prop_oneof![
+        (1..4_u32).prop_map(CloseWhen::Successes),
+        (0.1..=1.0_f64).prop_map(CloseWhen::FailureRateBelow),
+    ];
+    (rules, 1..4_u32, close).prop_map(|((consecutive, within, rate), probes, close_when)| Shape {
+        consecutive,
+        within,
+        rate,
+        probes,
+        close_when,
+    })
+}
+
+impl Shape {
+    fn config(&self) -> BreakerConfig {
+        let mut config = BreakerConfig::new()
+            .break_duration(5 * SECOND)
+            .window(10 * SECOND)
+            .half_open(self.probes, self.close_when);
+        if let Some(failures) = self.consecutive {
+            config = config.consecutive_failures(failures);
+        }
+        if let Some((failures, millis)) = self.within {
+            config = config.failures_within(failures, Duration::from_millis(millis));
+        }
+        if let Some((rate, min)) = self.rate {
+            config = config.failure_rate_threshold(rate).min_requests(min);
+        }
+        config
+    }
+}
+
+/// Closed, open and half-open as the textbook has them: lists, no packing, one thread.
+struct Model {
+    shape: Shape,
+    now: u64,
+    phase: Phase,
+    /// Rises with every phase.
+    age: u64,
+}
+
+enum Phase {
+    Closed {
+        results: Vec<(u64, Outcome)>,
+    },
+    Open {
+        until: u64,
+    },
+    HalfOpen {
+        running: u32,
+        results: Vec<bool>,
+        last: u64,
+    },
+    ForcedOpen,
+    ForcedClosed,
+}
+
+impl Model {
+    fn enter(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.age += 1;
+    }
+
+    fn open(&mut self) {
+        let until = self.now + 5_000;
+        self.enter(Phase::Open { until });
+    }
+
+    fn probes_taken(&self, running: u32, results: usize) -> u32 {
+        match self.shape.close_when {
+            CloseWhen::Successes(_) => running,
+            CloseWhen::FailureRateBelow(_) => running + results as u32,
+        }
+    }
+
+    fn state(&self) -> State {
+        match self.phase {
+            Phase::Closed { .. } | Phase::ForcedClosed => State::Closed,
+            Phase::Open { until } if self.now < until => State::Open,
+            Phase::Open { .. } | Phase::HalfOpen { .. } => State::HalfOpen,
+            Phase::ForcedOpen => State::Open,
+        }
+    }
+
+    /// The age of the permit, if one is given.
+    fn acquire(&mut self) -> Option<u64> {
+        let now = self.now;
+        match &self.phase {
+            Phase::Closed { .. } | Phase::ForcedClosed => {}
+            Phase::ForcedOpen => return None,
+            Phase::Open { until } if now < *until => return None,
+            Phase::Open { .. } => self.enter(Phase::HalfOpen {
+                running: 1,
+                results: Vec::new(),
+                last: now,
+            }),
+            Phase::HalfOpen {
+                running,
+                results,
+                last,
+            } => {
+                let (running, results, last) = (*running, results.clone(), *last);
+                if self.probes_taken(running, results.len()) < self.shape.probes {
+                    self.phase = Phase::HalfOpen {
+                        running: running + 1,
+                        results,
+                        last: now,
+                    };
+                } else if now >= last + 10_000 {
+                    self.enter(Phase::HalfOpen {
+                        running: 1,
+                        results,
+                        last: now,
+                    });
+                } else {
+                    return None;
+                }
+            }
+        }
+        Some(self.age)
+    }
+
+    fn settle(&mut self, age: u64, outcome: Outcome) {
+        if age != self.age {
+            return;
+        }
+        let now = self.now;
+        match &mut self.phase {
+            Phase::Closed { results } => {
+                results.push((now, outcome));
+                if self.is_met(outcome) {
+                    self.open();
+                }
+            }
+            Phase::HalfOpen {
+                running, results, ..
+            } => {
+                *running -= 1;
+                match outcome {
+                    Outcome::Success => results.push(true),
+                    Outcome::Failure | Outcome::Throttled => results.push(false),
+                    Outcome::Neutral | Outcome::Abandoned => {}
+                }
+                let failed = results.iter().filter(|good| !**good).count() as u32;
+                let good = results.len() as u32 - failed;
+                let (close, open) = match self.shape.close_when {
+                    CloseWhen::Successes(enough) => (good >= enough, failed > 0),
+                    CloseWhen::FailureRateBelow(rate) => (
+                        results.len() as u32 >= self.shape.probes,
+                        f64::from(failed) >= rate * f64::from(self.shape.probes),
+                    ),
+                };
+                if open {
+                    self.open();
+                } else if close {
+                    let results = Vec::new();
+                    self.enter(Phase::Closed { results });
+                }
+            }
+            Phase::Open { .. } | Phase::ForcedOpen | Phase::ForcedClosed => {}
+        }
+    }
+
+    fn is_met(&self, outcome: Outcome) -> bool {
+        let Phase::Closed { results } = &self.phase else {
+            return false;
+        };
+        let failed = |of: Outcome| of == Outcome::Failure;
+        let run = results
+            .iter()
+            .rev()
+            .take_while(|(_, of)| *of != Outcome::Success)
+            .filter(|(_, of)| failed(*of))
+            .count();
+        let within = |millis: u64| {
+            results
+                .iter()
+                .filter(|(at, of)| failed(*of) && self.now - at < millis)
+                .count()
+        };
+        let recent = || {
+            results
+                .iter()
+                .filter(|(at, of)| {
+                    self.now / 1_000 - at / 1_000 < 10
+                        && !matches!(of, Outcome::Neutral | Outcome::Abandoned)
+                })
+                .map(|(_, of)| *of != Outcome::Success)
+        };
+        let rated = |(rate, min): (f64, u32)| {
+            let (bad, all) = (recent().filter(|bad| *bad).count(), recent().count());
+            all >= min as usize && bad as f64 / all as f64 >= rate
+        };
+        let shape = &self.shape;
+        let by_failure = shape
+            .consecutive
+            .is_some_and(|enough| run >= enough as usize)
+            || shape
+                .within
+                .is_some_and(|(enough, millis)| within(millis) >= enough as usize);
+        (outcome == Outcome::Failure && by_failure)
+            || (matches!(outcome, Outcome::Failure | Outcome::Throttled)
+                && shape.rate.is_some_and(rated))
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+    #[test]
+    fn the_machine_does_what_the_model_does(shape in shapes(), steps in steps()) {
+        let mut bench = Bench::new(shape.config());
+        let mut model = Model { shape, now: 0, phase: Phase::Closed { results: Vec::new() }, age: 0 };
+        let mut passes: Vec<(Pass, u64)> = Vec::new();
+        for step in steps {
+            match step {
+                Step::Wait(millis) => {
+                    bench.wait(millis);
+                    model.now += millis;
+                }
+                Step::Acquire => match (bench.acquire(), model.acquire()) {
+                    (Admission::Admitted(pass), Some(age)) => passes.push((pass, age)),
+                    (Admission::Rejected { .. }, None) => {}
+                    (machine, model) => prop_assert!(false, "{machine:?} but {model:?}"),
+                },
+                Step::Settle(index, outcome) if !passes.is_empty() => {
+                    let (pass, age) = passes.swap_remove(index % passes.len());
+                    bench.settle(pass, outcome);
+                    model.settle(age, outcome);
+                }
+                Step::Settle(..) => {}
+                Step::Reset => {
+                    bench.machine.reset(bench.now);
+                    model.enter(Phase::Closed { results: Vec::new() });
+                }
+                Step::ForceOpen => {
+                    bench.machine.force_open(bench.now);
+                    model.enter(Phase::ForcedOpen);
+                }
+                Step::ForceClosed => {
+                    bench.machine.force_closed(bench.now);
+                    model.enter(Phase::ForcedClosed);
+                }
+            }
+            prop_assert_eq!(bench.state(), model.state(), "after {:?}", step);
+        }
+    }
+}
