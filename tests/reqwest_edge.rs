@@ -542,12 +542,21 @@ async fn a_stream_that_a_goaway_covers_may_have_happened() {
 
 // ===== TLS =====
 
-#[tokio::test]
-async fn a_certificate_that_nobody_trusts_is_never_sent_to() {
+/// Serves one TLS handshake with a certificate that it signed itself; the connection stays open behind it.
+async fn self_signed(ask_for_client_certificate: bool) -> String {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let own = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let key = rustls::pki_types::PrivateKeyDer::try_from(own.signing_key.serialize_der()).unwrap();
-    let config = rustls::ServerConfig::builder().with_no_client_auth();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(own.cert.der().clone()).unwrap();
+    let verifier = rustls::server::WebPkiClientVerifier::builder(Arc::new(roots))
+        .build()
+        .unwrap();
+    let config = rustls::ServerConfig::builder();
+    let config = match ask_for_client_certificate {
+        true => config.with_client_cert_verifier(verifier),
+        false => config.with_no_client_auth(),
+    };
     let config = config
         .with_single_cert(vec![own.cert.der().clone()], key)
         .unwrap();
@@ -556,22 +565,45 @@ async fn a_certificate_that_nobody_trusts_is_never_sent_to() {
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
         let (socket, _) = listener.accept().await.unwrap();
-        acceptor
+        let refused = acceptor
             .accept(socket)
+            .into_fallible()
             .await
             .map(drop)
-            .expect_err("the client refuses");
+            .expect_err("refused");
+        std::future::pending::<()>().await;
+        drop(refused);
     });
-    let error = failed(
-        service(),
-        request(Method::POST, format!("https://localhost:{port}/")),
-    )
-    .await;
+    format!("https://localhost:{port}/")
+}
+
+#[tokio::test]
+async fn a_certificate_that_nobody_trusts_is_never_sent_to() {
+    let url = self_signed(false).await;
+    let error = failed(service(), request(Method::POST, url)).await;
     assert_eq!(
         (read(&error), error.disposition()),
         (Some(Evidence::Untrusted), Disposition::NotSent)
     );
     assert!(error.to_string().contains("certificate"), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_that_misses_the_clients_certificate_acts_on_nothing() {
+    let url = self_signed(true).await;
+    let client = builder()
+        .tls_danger_accept_invalid_certs(true)
+        .build()
+        .unwrap();
+    let error = failed(HttpService::new(client), request(Method::POST, url)).await;
+    assert_eq!(
+        (read(&error), error.disposition()),
+        (Some(Evidence::Untrusted), Disposition::NotSent)
+    );
+    assert!(
+        error.to_string().to_lowercase().contains("certificate"),
+        "{error}"
+    );
 }
 
 #[tokio::test]

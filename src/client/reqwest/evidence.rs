@@ -88,28 +88,28 @@ fn of_h2(error: &h2::Error) -> Evidence {
 }
 
 /// TLS stacks are not of our dependencies, so none of their errors has a type here. Those of rustls come as
-/// io `InvalidData`, which connecting has no other use for; those of the others name what they dislike. A
+/// io `InvalidData`, which connecting has no other use for; those of the others are known by their words. A
 /// peer that hangs up during the handshake is a failed connection like any other.
 fn is_tls(error: &reqwest::Error) -> bool {
-    let connecting = error.is_connect();
+    let words: &[&str] = if error.is_connect() {
+        &TLS_WORDS
+    } else {
+        &ALERT_WORDS
+    };
     chain(error).skip(1).any(|cause| {
         let io = cause.downcast_ref::<io::Error>().map(io::Error::kind);
-        (connecting && io == Some(io::ErrorKind::InvalidData))
-            || names_certificate(cause, connecting)
+        let text = cause.to_string().to_ascii_lowercase();
+        (error.is_connect() && io == Some(io::ErrorKind::InvalidData))
+            || words.iter().any(|word| text.contains(word))
     })
 }
 
-/// With TLS 1.3 a client's certificate is refused after the handshake, by an alert.
-fn names_certificate(cause: &(dyn StdError + 'static), connecting: bool) -> bool {
-    let text = cause.to_string().to_ascii_lowercase();
-    let alert = connecting || text.contains("alert");
-    alert
-        && [
-            "certificate",
-            "unknownca",
-            "unknown ca",
-            "handshake failure",
-        ]
-        .iter()
-        .any(|word| text.contains(word))
-}
+const TLS_WORDS: [&str; 3] = ["certificate", "ssl routines", "handshake failure"];
+
+/// With TLS 1.3 a client's certificate is refused when the request is already on its way: no server has
+/// acted on it then, since the handshake has not ended for it.
+const ALERT_WORDS: [&str; 3] = [
+    "alert: certificate",
+    "alert: unknownca",
+    "alert certificate",
+];

@@ -10,7 +10,7 @@ use crate::error::BoxError;
 /// What a guarded body becomes at the edge: one of reqwest's, so that the stack has one type.
 pub(crate) type ClientBody = reqwest::Body;
 
-/// Boxes the body; a body that is all there already is not streamed.
+/// Boxes the body; its length and its end stay known.
 pub(crate) fn boxed<B>(response: Response<B>) -> Response<ClientBody>
 where
     B: HttpBody<Data = Bytes> + Send + 'static,
