@@ -15,9 +15,9 @@ use std::{
 
 use bytes::Bytes;
 use evenkeel::{
-    Body, Disposition, Error, ErrorKind,
+    Body, DeadlineLayer, Disposition, Error, ErrorKind,
     classify::Evidence,
-    reqwest::{HttpService, evidence},
+    reqwest::{HttpService, evidence, into_response},
 };
 use http::{Method, Request};
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
@@ -26,7 +26,7 @@ use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     sync::mpsc,
 };
-use tower::ServiceExt;
+use tower::{Layer, ServiceExt};
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
@@ -419,6 +419,28 @@ async fn an_answer_that_is_no_http_may_have_happened() {
         (read(&error), error.disposition()),
         (Some(Evidence::Unknown), Disposition::Unknown)
     );
+}
+
+// ===== under layers by hand =====
+
+// RTY-08, nodejs/undici#3356
+#[tokio::test]
+async fn a_body_that_stalls_ends_in_a_timeout_that_reqwest_knows_as_one() {
+    let server = Server::answering(&[b"HTTP/1.1 200 OK\r\ncontent-length: 11\r\n\r\nH"]).await;
+    let layer = DeadlineLayer::new(Duration::from_millis(200)).unwrap();
+    let service = layer.layer(service());
+    let url = server.url("/greeting?token=hunter2");
+    let response = into_response(service.oneshot(request(Method::GET, &url)).await.unwrap());
+    assert_eq!(
+        (response.status().as_u16(), response.url().as_str()),
+        (200, url.as_str())
+    );
+    assert_eq!(response.content_length(), Some(11));
+    let error = response.bytes().await.expect_err("the body stalls");
+    assert!(error.is_timeout(), "{error:?}");
+    let ours = std::iter::successors(error.source(), |error| (*error).source())
+        .find_map(|error| error.downcast_ref::<Error>());
+    assert_eq!(ours.map(Error::kind), Some(ErrorKind::DeadlineExceeded));
 }
 
 // ===== HTTP/2 =====

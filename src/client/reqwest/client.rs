@@ -5,7 +5,7 @@ use tower::{ServiceExt, util::BoxCloneSyncService};
 
 use super::{
     request::{self, RequestBuilder},
-    response::{self, ClientBody},
+    response::ClientBody,
     target::Home,
 };
 use crate::{
@@ -107,7 +107,7 @@ impl Client {
 
     pub(super) async fn call(&self, request: Request<Body>) -> Result<reqwest::Response, Error> {
         let response = self.service.clone().oneshot(request).await?;
-        Ok(response::into_reqwest(response))
+        Ok(response.into())
     }
 
     pub(super) fn home(&self) -> Option<&Home> {

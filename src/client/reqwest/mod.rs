@@ -64,6 +64,7 @@ pub use self::{
     evidence::evidence,
     http_service::{HttpService, ResponseFuture},
     request::RequestBuilder,
+    response::into_response,
 };
 pub(crate) use self::{
     client::ClientService,
