@@ -18,6 +18,7 @@ mod dispatch;
 mod error;
 mod guarded;
 pub mod idempotency;
+mod replay;
 pub mod retry;
 mod rng;
 mod stats;
@@ -32,7 +33,7 @@ pub use self::{
     error::{BoxError, Error, ErrorKind, InvalidSetting},
     guarded::{End, Guarded, Settle},
     idempotency::{IdempotencyKeyLayer, IdempotencyKeys},
-    retry::{Backoff, Budget, Jitter, Retry, RetryPolicy},
+    retry::{Backoff, Budget, Jitter, Replay, Retry, RetryLayer, RetryPolicy},
     rng::Random,
     timeout::{AttemptTimeoutLayer, DeadlineLayer},
 };

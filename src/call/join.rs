@@ -51,12 +51,7 @@ pub(crate) fn join<B: 'static>(
         .check()
         .map_err(|invalid| Error::new(ErrorKind::InvalidCall).with_source(invalid))?;
     let call = Arc::new(Call::new(policy, now()));
-    match (request.body_mut() as &mut dyn Any).downcast_mut::<Body>() {
-        Some(body) => body.set_call(Arc::clone(&call)),
-        None => {
-            request.extensions_mut().insert(Arc::clone(&call));
-        }
-    }
+    attach(request, &call);
     Ok(Joined {
         opened: Some(Opened(Arc::clone(&call))),
         call,
@@ -72,6 +67,16 @@ pub(crate) fn join_if_any<B: 'static>(
         return Ok(None);
     }
     join(request, now).map(Some)
+}
+
+/// Puts the call where the layers below find it; for a request whose body was made anew.
+pub(crate) fn attach<B: 'static>(request: &mut Request<B>, call: &Arc<Call>) {
+    match (request.body_mut() as &mut dyn Any).downcast_mut::<Body>() {
+        Some(body) => body.set_call(Arc::clone(call)),
+        None => {
+            request.extensions_mut().insert(Arc::clone(call));
+        }
+    }
 }
 
 fn given_policy<B>(request: &Request<B>) -> CallPolicy {

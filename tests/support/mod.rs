@@ -11,5 +11,6 @@
 pub mod mock;
 pub mod nowhere;
 pub mod reply;
+pub mod script;
 pub mod server;
 pub mod tls;

@@ -6,6 +6,7 @@ use super::checked::RetryPolicy;
 use crate::{
     call::{Deadline, Stop},
     classify::{Class, Pushback, Retryable, Verdict},
+    error::ErrorKind,
     stats::budget::Token,
 };
 
@@ -18,10 +19,15 @@ pub(crate) struct Situation {
     /// Attempts made so far.
     pub(crate) attempts: u32,
     pub(crate) max_attempts: u32,
-    pub(crate) safety: Safety,
+    /// A repetition does no harm: by its method, or since the caller says so.
+    pub(crate) repeatable: bool,
+    /// The key that the destination de-duplicates by.
+    pub(crate) key: Option<Key>,
     pub(crate) replayable: Replayable,
-    /// The status of the response that ended it, if one did.
+    /// The response that ended it, if one did.
     pub(crate) status: Option<StatusCode>,
+    /// The error that ended it, if one did.
+    pub(crate) error: Option<ErrorKind>,
     /// An attempt of this call went unanswered.
     pub(crate) unanswered: bool,
     /// An earlier attempt was answered 425.
@@ -31,17 +37,6 @@ pub(crate) struct Situation {
     /// The wait before this attempt.
     pub(crate) previous_delay: Option<Duration>,
     pub(crate) deadline: Deadline,
-}
-
-/// Whether a repetition does no harm.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Safety {
-    /// By its method, or since the caller says so.
-    Repeatable,
-    /// The destination de-duplicates by a key.
-    Keyed(Key),
-    /// It may do harm.
-    Unsafe,
 }
 
 /// What is known of the key.
@@ -69,6 +64,21 @@ pub(crate) enum Decision {
     Stop(Stop),
 }
 
+impl Situation {
+    fn may_repeat(&self) -> bool {
+        self.repeatable || self.key.is_some()
+    }
+
+    /// Why an outcome that is never retried is final.
+    fn final_reason(&self) -> Stop {
+        match self.error {
+            Some(ErrorKind::CircuitOpen { .. }) => Stop::CircuitOpen,
+            Some(ErrorKind::DeadlineExceeded) => Stop::DeadlineInfeasible,
+            _ => Stop::NotRetryable,
+        }
+    }
+}
+
 impl RetryPolicy {
     /// Decides what follows an attempt that ended with this verdict; `unit` is a random number in [0, 1).
     ///
@@ -82,7 +92,7 @@ impl RetryPolicy {
     ) -> Decision {
         match self.allowed(situation, verdict).and_then(|()| {
             let delay = self.delay(situation, verdict, now, unit)?;
-            known_after(delay, situation.safety, now)?;
+            known_after(delay, situation, now)?;
             let token = Token::take(self.budget(), now).ok_or(Stop::BudgetEmpty)?;
             Ok(Decision::Retry { delay, token })
         }) {
@@ -103,7 +113,7 @@ impl RetryPolicy {
     ) -> Option<Duration> {
         let total = situation.deadline.remaining(call_started)?;
         let another = situation.attempts.saturating_add(1) < situation.max_attempts
-            && situation.safety != Safety::Unsafe
+            && situation.may_repeat()
             && situation.replayable == Replayable::Yes
             && self.budget().is_none_or(|budget| budget.has_token(now));
         another.then_some(total / 2).filter(|half| !half.is_zero())
@@ -111,7 +121,7 @@ impl RetryPolicy {
 
     fn allowed(&self, situation: &Situation, verdict: &Verdict) -> Result<(), Stop> {
         if verdict.retryable == Retryable::Never {
-            return Err(Stop::NotRetryable);
+            return Err(situation.final_reason());
         }
         if verdict.pushback == Pushback::Stop {
             return Err(Stop::ServerForbids);
@@ -128,12 +138,12 @@ impl RetryPolicy {
     }
 
     fn harmless(&self, situation: &Situation, verdict: &Verdict) -> Result<(), Stop> {
-        let unsafe_method = situation.safety == Safety::Unsafe;
+        let unsafe_call = !situation.may_repeat();
         match verdict.retryable {
-            Retryable::Never => Err(Stop::NotRetryable),
+            Retryable::Never => Err(situation.final_reason()),
             Retryable::Always => Ok(()),
             Retryable::IfIdempotent if self.unprocessed(situation, verdict) => Ok(()),
-            Retryable::IfIdempotent | Retryable::OnceIfIdempotent if unsafe_method => {
+            Retryable::IfIdempotent | Retryable::OnceIfIdempotent if unsafe_call => {
                 Err(Stop::NotIdempotent)
             }
             Retryable::IfIdempotent => Ok(()),
@@ -194,19 +204,18 @@ impl RetryPolicy {
 
 /// A 409 says that this key is running only if it can be.
 fn may_be_running(situation: &Situation, verdict: &Verdict) -> Result<(), Stop> {
-    let Safety::Keyed(key) = situation.safety else {
+    let Some(key) = situation.key else {
         return Err(Stop::NotRetryable);
     };
     let running = situation.unanswered || key.from_caller || verdict.pushback != Pushback::None;
     running.then_some(()).ok_or(Stop::NotRetryable)
 }
 
-/// After this wait the destination has to know the key still.
-fn known_after(delay: Duration, safety: Safety, now: Instant) -> Result<(), Stop> {
-    match safety {
-        Safety::Keyed(key) if key.expires.remaining(now).is_some_and(|left| left <= delay) => {
-            Err(Stop::KeyExpired)
-        }
+/// After this wait the destination has to know the key still, if it is the key that makes repeating harmless.
+fn known_after(delay: Duration, situation: &Situation, now: Instant) -> Result<(), Stop> {
+    let left = situation.key.and_then(|key| key.expires.remaining(now));
+    match left {
+        Some(left) if !situation.repeatable && left <= delay => Err(Stop::KeyExpired),
         _ => Ok(()),
     }
 }
@@ -227,14 +236,10 @@ mod tests {
         stats::budget::Budget,
     };
 
-    const KEYED: Safety = Safety::Keyed(Key {
+    const KEY: Key = Key {
         from_caller: false,
         expires: Deadline::NEVER,
-    });
-    const CALLERS_KEY: Safety = Safety::Keyed(Key {
-        from_caller: true,
-        expires: Deadline::NEVER,
-    });
+    };
     const RUNNING: Verdict = Verdict::SUCCESS.retryable(Retryable::IfKeyRunning);
     const TOO_EARLY: Verdict = Verdict::SUCCESS.retryable(Retryable::OnceIfIdempotent);
     const THROTTLED: Verdict = Verdict::FAILURE.class(Class::Throttled);
@@ -258,14 +263,24 @@ mod tests {
         Situation {
             attempts: 1,
             max_attempts: 3,
-            safety: Safety::Repeatable,
+            repeatable: true,
+            key: None,
             replayable: Replayable::Yes,
             status: None,
+            error: None,
             unanswered: false,
             too_early: false,
             untried: false,
             previous_delay: None,
             deadline: Deadline::NEVER,
+        }
+    }
+
+    fn post(key: Option<Key>) -> Situation {
+        Situation {
+            repeatable: false,
+            key,
+            ..first()
         }
     }
 
@@ -311,6 +326,22 @@ mod tests {
     }
 
     #[test]
+    fn rejections_of_our_own_layers_say_why_they_are_final() {
+        let local = Evidence::Unsendable.verdict();
+        for (kind, stop) in [
+            (ErrorKind::CircuitOpen { retry_in: None }, Stop::CircuitOpen),
+            (ErrorKind::DeadlineExceeded, Stop::DeadlineInfeasible),
+            (ErrorKind::InvalidCall, Stop::NotRetryable),
+        ] {
+            let situation = Situation {
+                error: Some(kind),
+                ..first()
+            };
+            assert_eq!(decided(&situation, local), Err(stop));
+        }
+    }
+
+    #[test]
     fn the_attempt_limit_counts_the_first_attempt_and_every_kind_of_retry() {
         let last = Situation {
             attempts: 3,
@@ -329,10 +360,7 @@ mod tests {
     // RTY-01, KittyCAD/kittycad.rs#1042; RTY-02, oven-sh/bun#28708
     #[test]
     fn an_unsafe_call_is_retried_only_if_it_cannot_have_happened_or_is_keyed() {
-        let unsafe_call = Situation {
-            safety: Safety::Unsafe,
-            ..first()
-        };
+        let unsafe_call = post(None);
         for verdict in [
             Verdict::FAILURE,
             THROTTLED,
@@ -344,10 +372,7 @@ mod tests {
         for verdict in [Evidence::NotSent.verdict(), Evidence::Refused.verdict()] {
             assert!(decided(&unsafe_call, verdict).is_ok());
         }
-        let keyed = Situation {
-            safety: KEYED,
-            ..first()
-        };
+        let keyed = post(Some(KEY));
         assert!(decided(&keyed, Verdict::FAILURE).is_ok());
         assert!(decided(&keyed, Evidence::Unknown.verdict()).is_ok());
     }
@@ -360,9 +385,8 @@ mod tests {
             .expect("valid");
         let pushback = Verdict::FAILURE.pushback(Pushback::After(ms(10)));
         let post = |status: u16| Situation {
-            safety: Safety::Unsafe,
             status: StatusCode::from_u16(status).ok(),
-            ..first()
+            ..post(None)
         };
         let now = Instant::now();
         assert!(answer(&policy, &post(429), THROTTLED, now).is_ok());
@@ -391,32 +415,32 @@ mod tests {
 
     #[test]
     fn a_conflict_is_retried_only_when_this_key_may_be_running() {
-        let with = |safety, unanswered| Situation {
-            safety,
+        let with = |key, unanswered| Situation {
             unanswered,
-            ..first()
+            ..post(key)
+        };
+        let callers = Key {
+            from_caller: true,
+            ..KEY
         };
         let never = Err(Stop::NotRetryable);
-        assert_eq!(decided(&with(KEYED, false), RUNNING), never);
-        assert!(decided(&with(KEYED, true), RUNNING).is_ok());
-        assert!(decided(&with(CALLERS_KEY, false), RUNNING).is_ok());
+        assert_eq!(decided(&with(Some(KEY), false), RUNNING), never);
+        assert!(decided(&with(Some(KEY), true), RUNNING).is_ok());
+        assert!(decided(&with(Some(callers), false), RUNNING).is_ok());
         let told = RUNNING.pushback(Pushback::After(Duration::ZERO));
-        assert!(decided(&with(KEYED, false), told).is_ok());
-        for unkeyed in [Safety::Repeatable, Safety::Unsafe] {
-            assert_eq!(decided(&with(unkeyed, true), told), never);
-        }
+        assert!(decided(&with(Some(KEY), false), told).is_ok());
+        assert_eq!(decided(&with(None, true), told), never);
+        let put = Situation {
+            repeatable: true,
+            ..with(None, true)
+        };
+        assert_eq!(decided(&put, told), never, "no key, nothing that runs");
     }
 
     #[test]
     fn a_key_is_not_used_beyond_its_lifetime() {
         let now = Instant::now();
-        let keyed = |expires| Situation {
-            safety: Safety::Keyed(Key {
-                from_caller: false,
-                expires,
-            }),
-            ..first()
-        };
+        let keyed = |expires| post(Some(Key { expires, ..KEY }));
         let policy = policy();
         let over = keyed(Deadline::at(now));
         assert_eq!(
@@ -428,6 +452,14 @@ mod tests {
             answer(&policy, &soon, Verdict::FAILURE, now),
             Err(Stop::KeyExpired),
             "it would expire during the wait"
+        );
+        let put = Situation {
+            repeatable: true,
+            ..over
+        };
+        assert!(
+            answer(&policy, &put, Verdict::FAILURE, now).is_ok(),
+            "its method suffices"
         );
         let later = keyed(Deadline::after(now, ms(101)));
         assert!(answer(&policy, &later, Verdict::FAILURE, now).is_ok());
@@ -592,7 +624,7 @@ mod tests {
             ..before(0)
         };
         let unsafe_call = Situation {
-            safety: Safety::Unsafe,
+            repeatable: false,
             ..before(0)
         };
         let gone = Situation {

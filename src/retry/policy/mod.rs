@@ -2,9 +2,13 @@
 //!
 //! Pure: instants and random numbers are arguments, answers are enums.
 
+mod attempts;
 mod backoff;
 mod checked;
 mod decide;
 
 pub use self::checked::RetryPolicy;
-pub(crate) use self::decide::{Decision, Key, Replayable, Safety, Situation};
+pub(crate) use self::{
+    attempts::{Attempts, Ending, How, Next},
+    decide::Replayable,
+};

@@ -1,0 +1,122 @@
+use std::fmt;
+
+use http::{
+    Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version,
+    header::CONTENT_LENGTH,
+};
+
+use super::policy::Replayable;
+use crate::{
+    call::Stop,
+    replay::{Recording, Replay, Tape},
+};
+
+/// What another attempt is made of: a flat copy of the request, dearer parts only where they are needed.
+///
+/// Dropped when the call is over: the recording stops and is freed, even while the body is still being sent.
+pub(super) struct Kept<B> {
+    method: Method,
+    uri: Uri,
+    version: Version,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    extensions: Extensions,
+    body: KeptBody<B>,
+}
+
+enum KeptBody<B> {
+    Memory(B),
+    Stream {
+        tape: Tape<B>,
+        rebox: fn(Recording<B>) -> B,
+    },
+    Once,
+}
+
+impl<B: Replay> Kept<B> {
+    /// Takes a copy; a streamed body is recorded from now on, up to `limit` bytes.
+    pub(super) fn of(request: Request<B>, limit: usize) -> (Request<B>, Self) {
+        let (parts, body) = request.into_parts();
+        let announced = announced_length(&parts.headers);
+        let (body, kept) = keep(body, limit, announced);
+        // From an iterator a `Vec` would reserve more than is there.
+        let mut headers = Vec::with_capacity(parts.headers.len());
+        headers.extend(
+            parts
+                .headers
+                .iter()
+                .map(|(name, value)| (name.clone(), value.clone())),
+        );
+        let copy = Self {
+            method: parts.method.clone(),
+            uri: parts.uri.clone(),
+            version: parts.version,
+            headers,
+            extensions: parts.extensions.clone(),
+            body: kept,
+        };
+        (Request::from_parts(parts, body), copy)
+    }
+
+    /// The request as it was; `None` if its body is gone.
+    pub(super) fn again(&self) -> Option<Request<B>> {
+        let body = match &self.body {
+            KeptBody::Memory(body) => body.try_clone()?,
+            KeptBody::Stream { tape, rebox } => rebox(tape.again()),
+            KeptBody::Once => return None,
+        };
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = self.uri.clone();
+        *request.version_mut() = self.version;
+        *request.extensions_mut() = self.extensions.clone();
+        let headers = request.headers_mut();
+        headers.reserve(self.headers.len());
+        for (name, value) in &self.headers {
+            headers.append(name, value.clone());
+        }
+        Some(request)
+    }
+}
+
+impl<B> Kept<B> {
+    /// Whether it can be sent again; `answered` if a response came.
+    pub(super) fn replayable(&self, answered: bool) -> Replayable {
+        match &self.body {
+            KeptBody::Memory(_) => Replayable::Yes,
+            KeptBody::Stream { tape, .. } => tape
+                .replayable(answered)
+                .map_or_else(Replayable::No, |()| Replayable::Yes),
+            KeptBody::Once => Replayable::No(Stop::BodyNotReplayable),
+        }
+    }
+}
+
+impl<B> Drop for KeptBody<B> {
+    fn drop(&mut self) {
+        if let Self::Stream { tape, .. } = self {
+            tape.stop();
+        }
+    }
+}
+
+impl<B> fmt::Debug for Kept<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Kept({})", self.method)
+    }
+}
+
+fn keep<B: Replay>(body: B, limit: usize, announced: Option<u64>) -> (B, KeptBody<B>) {
+    if let Some(copy) = body.try_clone() {
+        return (body, KeptBody::Memory(copy));
+    }
+    let Some(rebox) = B::rebox() else {
+        return (body, KeptBody::Once);
+    };
+    let recording = Recording::start(body, limit, announced);
+    let tape = recording.tape();
+    (rebox(recording), KeptBody::Stream { tape, rebox })
+}
+
+fn announced_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}

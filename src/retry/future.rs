@@ -1,0 +1,311 @@
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Instant,
+};
+
+use http::{Request, Response};
+use pin_project_lite::pin_project;
+use tower::Service;
+
+use super::{
+    body::Kept,
+    policy::{Attempts, Ending, How, Next, Replayable, RetryPolicy},
+};
+use crate::{
+    call::{Deadline, Joined, attach, set_attempt},
+    classify::Verdict,
+    clock::{self, LazyTimer},
+    dispatch::Dispatch,
+    error::{BoxError, Error, ErrorKind},
+    replay::Replay,
+};
+
+/// What all calls of a service share.
+#[derive(Debug)]
+pub(crate) struct Shared<S> {
+    pub(crate) policy: RetryPolicy,
+    /// Never polled, never called: clones of it serve later attempts.
+    pub(crate) pristine: S,
+    pub(crate) covered: bool,
+}
+
+pin_project! {
+    /// A call and its attempts.
+    pub struct ResponseFuture<S, B>
+    where
+        S: Service<Request<B>>,
+    {
+        #[pin]
+        state: State<S, Request<B>>,
+        // None for a call that another retry owns, that never began, or that is over.
+        calling: Option<Calling<S, B>>,
+        timer: LazyTimer,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    enum State<S, R>
+    where
+        S: Service<R>,
+    {
+        // An attempt is on its way.
+        Attempt { #[pin] dispatch: Dispatch<S, R> },
+        // Nothing is held but the copy of the request and a token; `None` waits for nothing.
+        BackingOff { until: Option<Deadline> },
+    }
+}
+
+impl<S, B> ResponseFuture<S, B>
+where
+    S: Service<Request<B>>,
+{
+    pub(crate) fn new(dispatch: Dispatch<S, Request<B>>, calling: Calling<S, B>) -> Self {
+        Self {
+            state: State::Attempt { dispatch },
+            calling: Some(calling),
+            timer: LazyTimer::default(),
+        }
+    }
+
+    /// For a call that a retry layer above owns.
+    pub(crate) fn passed_through(dispatch: Dispatch<S, Request<B>>) -> Self {
+        Self {
+            state: State::Attempt { dispatch },
+            calling: None,
+            timer: LazyTimer::default(),
+        }
+    }
+
+    /// For a call that is over before it began.
+    pub(crate) fn refused(error: Error) -> Self {
+        Self::passed_through(Dispatch::Failed { error })
+    }
+}
+
+impl<S, B, RB> Future for ResponseFuture<S, B>
+where
+    S: Service<Request<B>, Response = Response<RB>> + Clone,
+    S::Error: Into<BoxError>,
+    B: Replay + 'static,
+{
+    type Output = Result<Response<RB>, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let _scope = clock::enter();
+        let mut this = self.project();
+        let polled = loop {
+            let Some(calling) = this.calling.as_mut() else {
+                return poll_through(this.state.as_mut(), cx);
+            };
+            match this.state.as_mut().project() {
+                StateProj::Attempt { dispatch } => {
+                    let Poll::Ready(answer) = dispatch.poll_for(calling.attempts.call(), cx) else {
+                        ready!(this.timer.poll_until(calling.own_limit(), cx));
+                        // First what runs below: it tells the call how far it got.
+                        this.state.set(State::Attempt {
+                            dispatch: Dispatch::Gone,
+                        });
+                        break Err(calling.overdue(clock::now()));
+                    };
+                    if answer.is_err() {
+                        // It may hold the rest of a request body that is to be sent again.
+                        this.state.set(State::Attempt {
+                            dispatch: Dispatch::Gone,
+                        });
+                    }
+                    match calling.ended(answer) {
+                        Step::Return(answer) => break answer,
+                        Step::BackOff(until) => this.state.set(State::BackingOff { until }),
+                    }
+                }
+                StateProj::BackingOff { until } => {
+                    if let Some(until) = *until {
+                        ready!(this.timer.poll_until(until, cx));
+                    }
+                    match calling.again() {
+                        Ok(dispatch) => this.state.set(State::Attempt { dispatch }),
+                        Err(error) => break Err(error),
+                    }
+                }
+            }
+        };
+        // The call is over: the copy of the request goes now, not with the future.
+        *this.calling = None;
+        Poll::Ready(polled)
+    }
+}
+
+fn poll_through<S, R>(
+    state: Pin<&mut State<S, R>>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<S::Response, Error>>
+where
+    S: Service<R>,
+    S::Error: Into<BoxError>,
+{
+    match state.project() {
+        StateProj::Attempt { dispatch } => dispatch.poll(cx),
+        StateProj::BackingOff { .. } => Poll::Pending,
+    }
+}
+
+enum Step<RB> {
+    Return(Result<Response<RB>, Error>),
+    BackOff(Option<Deadline>),
+}
+
+/// A call that this layer retries.
+#[derive(Debug)]
+pub(crate) struct Calling<S, B> {
+    shared: Arc<Shared<S>>,
+    attempts: Attempts,
+    /// None if there will be no second attempt.
+    kept: Option<Kept<B>>,
+    _joined: Joined,
+}
+
+impl<S, B: Replay + 'static> Calling<S, B> {
+    /// Begins the first attempt.
+    pub(crate) fn first(
+        request: Request<B>,
+        joined: Joined,
+        shared: Arc<Shared<S>>,
+        now: Instant,
+    ) -> (Request<B>, Self) {
+        let policy = &shared.policy;
+        let attempts = Attempts::of(
+            policy,
+            &joined.call,
+            request.method(),
+            request.headers(),
+            now,
+        );
+        let (mut request, kept) = match attempts.replay_limit(policy) {
+            Some(limit) => {
+                let (request, kept) = Kept::of(request, limit);
+                (request, Some(kept))
+            }
+            None => (request, None),
+        };
+        let mut this = Self {
+            shared,
+            attempts,
+            kept,
+            _joined: joined,
+        };
+        this.stamp(&mut request, now);
+        (request, this)
+    }
+
+    pub(crate) const fn attempts(&self) -> &Attempts {
+        &self.attempts
+    }
+
+    fn stamp(&mut self, request: &mut Request<B>, now: Instant) {
+        attach(request, self.attempts.call());
+        let replayable = self.replayable(false);
+        let attempt = self.attempts.begin(&self.shared.policy, replayable, now);
+        set_attempt(request, attempt);
+    }
+
+    /// Begins the attempt after a wait.
+    fn again(&mut self) -> Result<Dispatch<S, Request<B>>, Error>
+    where
+        S: Service<Request<B>> + Clone,
+    {
+        let now = clock::read();
+        if self.attempts.call().deadline().has_passed(now) {
+            return Err(self.overdue(now));
+        }
+        let Some(mut request) = self.kept.as_ref().and_then(Kept::again) else {
+            let error = Error::new(ErrorKind::InvalidCall);
+            return Err(error.with_report(self.attempts.report(now)));
+        };
+        self.stamp(&mut request, now);
+        Ok(Dispatch::waiting(self.shared.pristine.clone(), request))
+    }
+
+    /// What follows this answer.
+    fn ended<RB>(&mut self, answer: Result<Response<RB>, Error>) -> Step<RB> {
+        let policy = &self.shared.policy;
+        let verdict = match &answer {
+            Ok(response) => policy.settings().classifier.head(response, clock::wall),
+            Err(error) => policy.settings().classifier.error(error),
+        };
+        if !self.attempts.is_plain_success(&verdict) {
+            return self.told(answer, verdict);
+        }
+        self.attempts.succeeded(policy, &verdict, clock::recent);
+        Step::Return(answer)
+    }
+
+    /// Adds this answer to the call's story, of which it may be the end.
+    #[cold]
+    fn told<RB>(&mut self, answer: Result<Response<RB>, Error>, verdict: Verdict) -> Step<RB> {
+        let now = clock::recent();
+        let (policy, replayable) = (&self.shared.policy, self.replayable(answer.is_ok()));
+        let classifier = &policy.settings().classifier;
+        let how = match &answer {
+            Ok(response) => How::Status(response.status()),
+            Err(error) => How::Error(error.kind(), classifier.outcome(error)),
+        };
+        let ending = Ending {
+            how,
+            verdict,
+            replayable,
+        };
+        let unit = policy.settings().random.unit();
+        // On the way to another attempt the answer goes here, and with it its connection, before the wait.
+        match self.attempts.ended(policy, &ending, now, unit) {
+            Next::Again => Step::BackOff(None),
+            Next::AgainAfter(wait) => Step::BackOff(Some(Deadline::after(now, wait))),
+            Next::Final => Step::Return(self.with_report(answer, now)),
+        }
+    }
+
+    fn with_report<RB>(
+        &self,
+        answer: Result<Response<RB>, Error>,
+        now: Instant,
+    ) -> Result<Response<RB>, Error> {
+        let report = self.attempts.report(now);
+        match answer {
+            Ok(mut response) => {
+                response.extensions_mut().insert(report);
+                Ok(response)
+            }
+            Err(error) => Err(error.with_report(report)),
+        }
+    }
+
+    fn replayable(&self, answered: bool) -> Replayable {
+        let kept = self.kept.as_ref();
+        kept.map_or(Replayable::Yes, |kept| kept.replayable(answered))
+    }
+
+    /// When to end a running attempt by ourselves.
+    fn own_limit(&self) -> Deadline {
+        if self.shared.covered {
+            return Deadline::NEVER;
+        }
+        self.attempts.call().deadline()
+    }
+
+    fn overdue(&self, now: Instant) -> Error {
+        Error::new(ErrorKind::DeadlineExceeded).with_report(self.attempts.report(now))
+    }
+}
+
+impl<S, B> fmt::Debug for ResponseFuture<S, B>
+where
+    S: Service<Request<B>>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}
