@@ -360,9 +360,10 @@ fn layers_name_no_other_layer(tree: &Tree) -> Vec<String> {
                 "{file}:{line}: only the balancer among the layers names `discover`"
             ));
         }
-        if own.is_some() && ["stack", "client"].contains(&other) {
+        let below = own.is_some() || FOUNDATION.contains(&folder);
+        if below && ["stack", "client"].contains(&other) {
             found.push(format!(
-                "{file}:{line}: a layer names `{other}`, which is above it"
+                "{file}:{line}: `{folder}` names `{other}`, which is above it"
             ));
         }
     }
@@ -991,6 +992,8 @@ fn a_layer_that_names_another_is_found() {
     assert_found(rule, "call/mod.rs", "use crate::{error::Error, retry};");
     assert_found(rule, "retry/layer.rs", "use crate::discover::Fixed;");
     assert_found(rule, "retry/layer.rs", "use crate::client::Client;");
+    assert_found(rule, "discover/mod.rs", "use crate::client::Client;");
+    assert_found(rule, "error.rs", "fn f() { crate::stack::build(); }");
     assert_clean(rule, "balance/layer.rs", "use crate::discover::Fixed;");
     assert_clean(rule, "retry/layer.rs", "use crate::{call, Error};");
 }
