@@ -53,6 +53,7 @@ mod endpoint;
 mod evidence;
 mod header;
 mod http_service;
+mod replay;
 mod request;
 mod response;
 mod target;
