@@ -571,7 +571,7 @@ async fn seen_by_a_refusing_server(client: reqwest::ClientBuilder) -> u32 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     let seen = Arc::new(AtomicU32::new(0));
-    let count = seen.clone();
+    let count = Arc::clone(&seen);
     tokio::spawn(async move {
         let (socket, _) = listener.accept().await.unwrap();
         let mut connection = h2::server::handshake(socket).await.unwrap();
