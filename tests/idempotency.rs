@@ -12,11 +12,14 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use evenkeel::{
-    CallPolicy, DeadlineLayer, Disposition, Error, ErrorKind, IdempotencyKeyLayer, IdempotencyKeys,
+    AttemptTimeoutLayer, CallPolicy, DeadlineLayer, Disposition, Error, ErrorKind,
+    IdempotencyKeyLayer, IdempotencyKeys, Retry, RetryLayer,
 };
 use futures::future::BoxFuture;
 use http::{Method, Request};
+use http_body_util::Full;
 use support::mock::{Act, Mock, Readiness, Seen, millis};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, layer::layer_fn};
 
@@ -147,6 +150,85 @@ async fn every_attempt_carries_the_same_key_wherever_the_layer_stands() {
         assert_eq!(keys[0].len(), 1, "exactly one header");
         assert!(keys.iter().all(|key| *key == keys[0]), "{keys:?}");
     }
+}
+
+fn retry() -> RetryLayer {
+    let retry = Retry::default().max_attempts(3).without_budget();
+    RetryLayer::new(retry.build().expect("valid settings"))
+}
+
+fn body(request: Request<()>) -> Request<Full<Bytes>> {
+    request.map(|()| Full::new(Bytes::from("charge")))
+}
+
+// IDK-01 (square/square-mcp-server#31, svix/svix-webhooks#2401)
+#[tokio::test(start_paused = true)]
+async fn a_post_that_times_out_twice_is_repeated_with_one_key_in_both_layer_orders() {
+    let key = IdempotencyKeyLayer::default();
+    let limit = AttemptTimeoutLayer::new(millis(50)).expect("above zero");
+    let script = || Mock::new([Act::hang(), Act::hang(), Act::ok()]);
+    let (outside, inside) = (script(), script());
+    let above = key.layer(retry().layer(limit.layer(outside.clone())));
+    let below = retry().layer(key.layer(limit.layer(inside.clone())));
+    above
+        .oneshot(body(post()))
+        .await
+        .expect("the third attempt");
+    below
+        .oneshot(body(post()))
+        .await
+        .expect("the third attempt");
+    for mock in [outside, inside] {
+        let keys = keys(&mock.seen(), HEADER);
+        assert_eq!((keys.len(), keys[0].len()), (3, 1));
+        assert!(keys.iter().all(|key| *key == keys[0]), "{keys:?}");
+    }
+}
+
+// IDK-04 (http4s/http4s#4614)
+#[tokio::test(start_paused = true)]
+async fn a_key_of_whatever_origin_makes_a_post_retryable_and_distrust_undoes_it() {
+    let default = IdempotencyKeyLayer::default;
+    let distrusting = || keyed(IdempotencyKeys::default().trust_caller_keys(false));
+    let callers_only = || keyed(IdempotencyKeys::default().methods([]));
+    let given = || with(post(), CallPolicy::new().idempotency_key("order-42"));
+    let without = |request| with(request, CallPolicy::new().no_idempotency_key());
+    for (layer, request, calls) in [
+        (default(), post(), 3),
+        (default(), bringing("mykey123"), 3),
+        (default(), given(), 3),
+        (callers_only(), bringing("mykey123"), 3),
+        (callers_only(), post(), 1),
+        (distrusting(), bringing("mykey123"), 1),
+        (distrusting(), given(), 3),
+        (default(), without(post()), 1),
+        (default(), without(bringing("mykey123")), 1),
+        (default(), bringing(""), 1),
+    ] {
+        let (outside, inside) = (failing_twice(), failing_twice());
+        let above = layer.layer(retry().layer(outside.clone()));
+        let below = retry().layer(layer.layer(inside.clone()));
+        let answers = [
+            above.oneshot(body(request.clone())).await.map(drop),
+            below.oneshot(body(request.clone())).await.map(drop),
+        ];
+        assert_eq!(
+            (outside.calls(), inside.calls()),
+            (calls, calls),
+            "{request:?}"
+        );
+        assert!(answers.iter().all(|answer| answer.is_ok() == (calls == 3)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_attempt_is_made_when_the_destination_may_have_forgotten_the_key() {
+    let forgetful = keyed(IdempotencyKeys::default().lifetime(millis(15)));
+    let mock = failing_twice();
+    let service = forgetful.layer(retry().layer(mock.clone()));
+    let error = service.oneshot(body(post())).await.map(drop).unwrap_err();
+    assert_eq!(mock.calls(), 1, "{error}");
+    assert!(error.may_have_happened());
 }
 
 // IDK-02 (Modern-Treasury/modern-treasury-python#70)

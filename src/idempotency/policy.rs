@@ -25,8 +25,10 @@ pub(crate) struct KeyPolicy {
 /// What to do about one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
-    /// It goes as it is, and its header, if any, proves nothing.
+    /// It goes as it is, and without a key.
     Leave,
+    /// It goes as it is, and its own key makes no retry safe.
+    Distrust,
     /// It goes as it is; its own key counts.
     Respect(IdempotencyKey),
     /// It gets the key that the caller gave for this call.
@@ -78,9 +80,9 @@ impl KeyPolicy {
     ) -> Decision {
         let mut brought = headers.get_all(&self.header).iter();
         match (brought.next(), brought.count(), choice) {
-            (Some(_), _, KeyChoice::Without) => Decision::Leave,
-            (Some(_), ..) if !self.trust_caller_keys => Decision::Leave,
-            (Some(value), 0, _) => readable(value).map_or(Decision::Leave, Decision::Respect),
+            (Some(_), _, KeyChoice::Without) => Decision::Distrust,
+            (Some(_), ..) if !self.trust_caller_keys => Decision::Distrust,
+            (Some(value), 0, _) => readable(value).map_or(Decision::Distrust, Decision::Respect),
             (Some(_), more, _) => Decision::Refuse(more + 1),
             (None, _, KeyChoice::Given(key)) => Decision::Write(key.clone()),
             (None, _, KeyChoice::Inherit) if self.methods.contains(method) => Decision::Generate,
@@ -204,7 +206,10 @@ mod tests {
             let respected = Decision::Respect(key("mykey123"));
             assert_eq!(decide(keys(), method.clone(), &["mykey123"]), respected);
             let distrusting = keys().trust_caller_keys(false);
-            assert_eq!(decide(distrusting, method, &["mykey123"]), Decision::Leave);
+            assert_eq!(
+                decide(distrusting, method, &["mykey123"]),
+                Decision::Distrust
+            );
         }
     }
 
@@ -213,7 +218,7 @@ mod tests {
         for value in ["", "k\tk"] {
             assert_eq!(
                 decide(IdempotencyKeys::default(), Method::POST, &[value]),
-                Decision::Leave
+                Decision::Distrust
             );
         }
     }
@@ -246,7 +251,7 @@ mod tests {
         );
         assert_eq!(
             decide(&Method::POST, &["h"], &KeyChoice::Without),
-            Decision::Leave
+            Decision::Distrust
         );
     }
 

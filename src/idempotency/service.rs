@@ -99,6 +99,9 @@ impl Keyring {
             .decide(request.method(), request.headers(), choice)
         {
             Decision::Leave => {}
+            Decision::Distrust => {
+                call.decide_key(|| None);
+            }
             Decision::Respect(key) => {
                 self.decided(call, key, true);
             }

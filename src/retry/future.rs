@@ -16,7 +16,7 @@ use super::{
     policy::{Attempts, Ending, How, Next, Replayable, RetryPolicy},
 };
 use crate::{
-    call::{Deadline, Joined, attach, set_attempt},
+    call::{Call, Deadline, Joined, attach, set_attempt},
     classify::Verdict,
     clock::{self, LazyTimer},
     dispatch::Dispatch,
@@ -43,6 +43,8 @@ pin_project! {
         state: State<S, Request<B>>,
         // None for a call that another retry owns, that never began, or that is over.
         calling: Option<Calling<S, B>>,
+        // The call that another retry owns.
+        owned: Option<Arc<Call>>,
         timer: LazyTimer,
     }
 }
@@ -68,22 +70,31 @@ where
         Self {
             state: State::Attempt { dispatch },
             calling: Some(calling),
+            owned: None,
             timer: LazyTimer::default(),
         }
     }
 
     /// For a call that a retry layer above owns.
-    pub(crate) fn passed_through(dispatch: Dispatch<S, Request<B>>) -> Self {
+    pub(crate) fn passed_through(dispatch: Dispatch<S, Request<B>>, call: Arc<Call>) -> Self {
         Self {
             state: State::Attempt { dispatch },
             calling: None,
+            owned: Some(call),
             timer: LazyTimer::default(),
         }
     }
 
     /// For a call that is over before it began.
     pub(crate) fn refused(error: Error) -> Self {
-        Self::passed_through(Dispatch::Failed { error })
+        Self {
+            state: State::Attempt {
+                dispatch: Dispatch::Failed { error },
+            },
+            calling: None,
+            owned: None,
+            timer: LazyTimer::default(),
+        }
     }
 }
 
@@ -100,7 +111,7 @@ where
         let mut this = self.project();
         let polled = loop {
             let Some(calling) = this.calling.as_mut() else {
-                return poll_through(this.state.as_mut(), cx);
+                return poll_through(this.state.as_mut(), this.owned.as_deref(), cx);
             };
             match this.state.as_mut().project() {
                 StateProj::Attempt { dispatch } => {
@@ -142,15 +153,17 @@ where
 
 fn poll_through<S, R>(
     state: Pin<&mut State<S, R>>,
+    owned: Option<&Call>,
     cx: &mut Context<'_>,
 ) -> Poll<Result<S::Response, Error>>
 where
     S: Service<R>,
     S::Error: Into<BoxError>,
 {
-    match state.project() {
-        StateProj::Attempt { dispatch } => dispatch.poll(cx),
-        StateProj::BackingOff { .. } => Poll::Pending,
+    match (state.project(), owned) {
+        (StateProj::Attempt { dispatch }, Some(call)) => dispatch.poll_for(call, cx),
+        (StateProj::Attempt { dispatch }, None) => dispatch.poll(cx),
+        (StateProj::BackingOff { .. }, _) => Poll::Pending,
     }
 }
 

@@ -72,7 +72,8 @@ where
             }
         };
         if !joined.call.claim_retry() {
-            return ResponseFuture::passed_through(self.held.call_for(&joined.call, request));
+            let dispatch = self.held.call_for(&joined.call, request);
+            return ResponseFuture::passed_through(dispatch, joined.call);
         }
         let now = clock::recent();
         if joined.opened.is_some()
