@@ -27,7 +27,7 @@ pub mod timeout;
 #[cfg(feature = "reqwest")]
 pub use self::client::reqwest::{self, Client};
 pub use self::{
-    breaker::{Breaker, BreakerConfig},
+    breaker::{Breaker, BreakerConfig, CircuitBreakerLayer},
     call::{Body, CallPolicy, Deadline, Disposition, IdempotencyKey, InvalidKey, KeyScope, Report},
     discover::{Discover, Endpoint, Fixed, LookupHost, Origin},
     error::{BoxError, Error, ErrorKind, InvalidSetting},

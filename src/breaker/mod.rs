@@ -42,16 +42,24 @@
 //! Distinct endpoints are told apart by three short tags per bucket, not by one bit each in a mask: in
 //! a mask of 64 the endpoints 1, 65 and 129 of a set of three look like one, and the circuit would never open.
 
+mod body;
 mod config;
+mod future;
 mod handle;
+mod layer;
 mod policy;
+mod service;
 
 pub use self::{
+    body::Trial,
     config::{
         BreakerConfig, CloseWhen, DEFAULT_BREAK_DURATION, DEFAULT_GROWTH_JITTER,
         DEFAULT_HEALTHY_PERIOD, DEFAULT_MIN_REQUESTS, DEFAULT_PROBE_TIMEOUT, DEFAULT_WINDOW,
         MAX_PUSHBACK,
     },
+    future::ResponseFuture,
     handle::{Breaker, Permit, Snapshot, Transitions},
+    layer::CircuitBreakerLayer,
     policy::{Cause, State, Transition},
+    service::CircuitBreakerService,
 };

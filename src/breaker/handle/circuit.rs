@@ -144,7 +144,9 @@ impl Breaker {
     /// # Errors
     /// [`ErrorKind::CircuitOpen`] if it is open, or half-open with all probes under way.
     pub fn try_acquire(&self) -> Result<Permit, Error> {
-        self.acquire(None)
+        let pass = self.admit(None)?;
+        let started = self.is_timed().then(clock::recent);
+        Ok(Permit::new(self.clone(), pass, started))
     }
 
     /// Runs a future under the breaker; dropped early, it counts as abandoned.
@@ -192,8 +194,8 @@ impl Breaker {
         }
     }
 
-    /// Like [`try_acquire`](Self::try_acquire); a probe is waited for at least as long as `limit`.
-    pub(crate) fn acquire(&self, limit: Option<Duration>) -> Result<Permit, Error> {
+    /// Lets one call through; a probe is waited for at least as long as `limit`.
+    pub(crate) fn admit(&self, limit: Option<Duration>) -> Result<Pass, Error> {
         let shared = &*self.0;
         let (admission, change) = shared
             .machine
@@ -202,15 +204,22 @@ impl Breaker {
             self.note(change, clock::recent());
         }
         match admission {
-            Admission::Admitted(pass) => {
-                let started = shared.machine.is_timed().then(clock::recent);
-                Ok(Permit::new(self.clone(), pass, started))
-            }
+            Admission::Admitted(pass) => Ok(pass),
             Admission::Rejected { retry_in } => {
                 shared.counters.count_rejected();
                 Err(Error::new(ErrorKind::CircuitOpen { retry_in }))
             }
         }
+    }
+
+    /// Whether a rule asks how long calls take.
+    pub(crate) fn is_timed(&self) -> bool {
+        self.0.machine.is_timed()
+    }
+
+    /// Whether a rule asks where calls fail.
+    pub(crate) fn asks_for_endpoints(&self) -> bool {
+        self.0.machine.asks_for_endpoints()
     }
 
     /// Whether calls are let through, without a look at the clock.
@@ -223,7 +232,7 @@ impl Breaker {
         self.0.machine.median()
     }
 
-    pub(super) fn settle(&self, pass: Pass, end: &Finished, now: Instant) {
+    pub(crate) fn settle(&self, pass: Pass, end: &Finished, now: Instant) {
         let shared = &*self.0;
         let settled = shared
             .machine

@@ -57,22 +57,9 @@ impl Permit {
         self.pass.is_some_and(|pass| pass.probe)
     }
 
-    pub(crate) fn breaker(&self) -> &Breaker {
-        &self.breaker
-    }
-
-    /// Settles it; a second time does nothing.
-    pub(crate) fn end(&mut self, end: &Finished, now: Instant) {
+    fn end(&mut self, end: &Finished, now: Instant) {
         if let Some(pass) = self.pass.take() {
             self.breaker.settle(pass, end, now);
-        }
-    }
-
-    /// Settles it, and keeps the right to add one failure should it come to that.
-    pub(crate) fn end_for_now(&mut self, end: &Finished, now: Instant) {
-        if let Some(pass) = self.pass {
-            self.breaker.settle(pass, end, now);
-            self.pass = Some(pass.settled());
         }
     }
 }

@@ -252,6 +252,11 @@ impl Machine {
         self.rules.is_timed()
     }
 
+    /// Whether a rule asks where calls fail.
+    pub(crate) fn asks_for_endpoints(&self) -> bool {
+        self.rules.asks_for_endpoints()
+    }
+
     /// The median of recent successes.
     pub(crate) fn median(&self) -> Option<Duration> {
         self.rules.median()

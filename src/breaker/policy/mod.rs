@@ -19,7 +19,7 @@ mod word;
 
 pub(crate) use self::{
     answer::{Admission, Change, Pass, Settled, View},
-    blame::{Ending, Limits, blame},
+    blame::{Ending, Limits, blame, blame_error, stands, wish},
     check::check,
     journal::{Journal, Next, Place},
     machine::Machine,

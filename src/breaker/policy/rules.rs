@@ -120,6 +120,11 @@ impl Rules {
         self.slow.is_some()
     }
 
+    /// Whether endpoints matter.
+    pub(super) fn asks_for_endpoints(&self) -> bool {
+        self.min_endpoints.is_some()
+    }
+
     pub(super) fn median(&self) -> Option<Duration> {
         self.median.median()
     }

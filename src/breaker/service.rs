@@ -1,0 +1,104 @@
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use http::{Request, Response};
+use http_body::Body;
+use tower::Service;
+
+use super::body::{Trial, Watched};
+use super::future::ResponseFuture;
+use super::handle::Breaker;
+use crate::call::{self, Attempt, Joined};
+use crate::clock;
+use crate::dispatch::Held;
+use crate::error::{BoxError, Error};
+use crate::guarded::Guarded;
+
+/// Calls the inner service while the circuit lets it: see
+/// [`CircuitBreakerLayer`](crate::CircuitBreakerLayer).
+///
+/// Always ready. While the circuit is not closed the inner service is not even asked whether it is,
+/// and a probe waits for it inside of its future.
+#[derive(Clone, Debug)]
+pub struct CircuitBreakerService<S> {
+    held: Held<S>,
+    watched: Arc<Watched>,
+}
+
+impl<S> CircuitBreakerService<S> {
+    pub(crate) const fn new(inner: S, watched: Arc<Watched>) -> Self {
+        Self {
+            held: Held::new(inner),
+            watched,
+        }
+    }
+
+    /// The circuit that this service shares.
+    #[must_use]
+    pub fn breaker(&self) -> &Breaker {
+        &self.watched.breaker
+    }
+
+    /// Asks for the call to be let through.
+    ///
+    /// # Errors
+    /// If the circuit is open or the call's policy is out of range; nothing was sent.
+    fn admit<B: 'static>(
+        &self,
+        request: &mut Request<B>,
+    ) -> Result<(Trial, Option<Joined>), Error> {
+        let attempt = call::attempt(request);
+        let mut trial = Trial::begin(&self.watched, attempt.and_then(|attempt| attempt.limit))?;
+        let joined = match self.watched.breaker.asks_for_endpoints() {
+            true => call::join(request, clock::read).map(Some),
+            false => call::join_if_any(request, clock::read),
+        };
+        let joined = joined.inspect_err(|_| trial.never_began())?;
+        let call = joined.as_ref().map(|joined| &joined.call);
+        trial.know(call, self.started(attempt, call.is_some()));
+        Ok((trial, joined))
+    }
+
+    /// When the attempt began, where anything may depend on how long it runs.
+    fn started(&self, attempt: Option<Attempt>, of_a_call: bool) -> Option<Instant> {
+        let asked = of_a_call || self.watched.breaker.is_timed();
+        attempt
+            .map(|attempt| attempt.started)
+            .or_else(|| asked.then(clock::recent))
+    }
+}
+
+impl<S, B, RB> Service<Request<B>> for CircuitBreakerService<S>
+where
+    S: Service<Request<B>, Response = Response<RB>> + Clone + Send + Sync + 'static,
+    S::Error: Into<BoxError>,
+    B: 'static,
+    RB: Body,
+{
+    type Response = Response<Guarded<RB, Trial>>;
+    type Error = Error;
+    type Future = ResponseFuture<S, Request<B>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if self.watched.breaker.is_closed() {
+            self.held.poll(cx);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let _scope = clock::enter();
+        match self.admit(&mut request) {
+            Ok((trial, Some(joined))) => {
+                let dispatch = self.held.call_for(&joined.call, request);
+                ResponseFuture::new(dispatch, trial, Some(joined))
+            }
+            Ok((trial, None)) => ResponseFuture::new(self.held.call(request), trial, None),
+            Err(error) => {
+                self.held.release();
+                ResponseFuture::refused(error)
+            }
+        }
+    }
+}
