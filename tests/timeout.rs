@@ -7,7 +7,7 @@ use std::{error::Error as StdError, io, sync::Arc, time::Duration};
 use bytes::Bytes;
 use evenkeel::{
     AttemptTimeoutLayer, Backoff, BoxError, CallPolicy, Deadline, DeadlineLayer, Disposition,
-    Error, ErrorKind, Jitter, Report, Retry, RetryLayer,
+    Error, ErrorKind, IdempotencyKeyLayer, Jitter, Report, Retry, RetryLayer,
 };
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
@@ -852,6 +852,36 @@ async fn a_waiting_call_is_polled_a_handful_of_times() {
     let (body, polls) = Counted::new(body.collect()).await;
     assert!(body.is_ok());
     assert!(polls <= 3, "{polls} polls");
+}
+
+// TWR-02, TWR-03 (joshrotenberg/tower-resilience#365), TWR-04 (ZcashFoundation/zebra#1593)
+#[tokio::test(start_paused = true)]
+async fn a_limiter_below_admits_one_at_a_time_and_waiting_costs_a_handful_of_polls() {
+    let mock = Mock::new((0..3).map(|_| Act::ok().after(millis(10_000))));
+    let service = ServiceBuilder::new()
+        .layer(deadline(millis(60_000)))
+        .layer(IdempotencyKeyLayer::default())
+        .layer(attempt(millis(50_000)))
+        .concurrency_limit(1)
+        .service(mock.clone());
+    let (mut first, mut second) = (service.clone(), service.clone());
+    be_ready(&mut first).await;
+    be_ready(&mut second).await;
+    let start = Instant::now();
+    let calls = (
+        Counted::new(first.call(get())),
+        Counted::new(second.call(get())),
+    );
+    let ((one, _), (two, polls)) = tokio::join!(calls.0, calls.1);
+    assert!(one.is_ok() && two.is_ok());
+    assert_eq!(start.elapsed(), millis(20_000), "one after the other");
+    assert!(polls <= 5, "{polls} polls");
+
+    // A handle that was polled ready and never called gives its slot back when it is dropped.
+    let mut idle = service.clone();
+    be_ready(&mut idle).await;
+    drop(idle);
+    assert!(service.oneshot(get()).await.is_ok());
 }
 
 // RUN-02 (tower-rs/tower#139, tokio-rs/tokio#1713)

@@ -82,10 +82,12 @@ impl Classifier {
             .find_map(|read| read(source))
             .or_else(|| error.evidence())
             .or_else(|| Evidence::from_io(source))
-            .unwrap_or(if error.may_have_happened() {
-                Evidence::Unknown
-            } else {
-                Evidence::NotSent
+            .unwrap_or_else(|| {
+                if error.may_have_happened() {
+                    Evidence::Unknown
+                } else {
+                    Evidence::NotSent
+                }
             })
     }
 
