@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    fmt,
     future::Future,
     io,
     pin::Pin,
@@ -324,6 +325,12 @@ impl Script {
             steps: steps.into(),
             timer: None,
         }
+    }
+}
+
+impl fmt::Debug for Script {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Script")
     }
 }
 
