@@ -1,0 +1,58 @@
+//! How cases are measured, told apart and reported; the benches of the peers use it too.
+
+mod allocations;
+mod callgrind;
+mod case;
+mod measure;
+mod options;
+mod report;
+mod upstream;
+
+use std::process::ExitCode;
+
+pub(crate) use self::{
+    case::{Batch, Case, Limit, Work, on_two_threads, repeat},
+    upstream::{Request, Upstream, calls, post},
+};
+use self::{measure::BusyRuntime, options::Mode};
+
+/// Runs the bench that these cases are.
+pub(crate) fn main(cases: &[Case]) -> ExitCode {
+    let options = match options::Options::parse(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(error) => {
+            eprintln!("{error}\n{}", options::USAGE);
+            return ExitCode::FAILURE;
+        }
+    };
+    let runtime = BusyRuntime::new();
+    let _entered = runtime.enter();
+    match &options.mode {
+        Mode::One { case, calls } => one(cases, case, *calls),
+        Mode::Smoke => smoke(cases),
+        Mode::Measure => {
+            let rows = measure::all(cases, &options);
+            report::print(&rows);
+            report::finish(&rows, &options)
+        }
+    }
+}
+
+/// What the bench runs under valgrind.
+fn one(cases: &[Case], name: &str, calls: u64) -> ExitCode {
+    let Some(case) = cases.iter().find(|case| case.name == name) else {
+        eprintln!("there is no case `{name}`");
+        return ExitCode::FAILURE;
+    };
+    (case.make)()(calls);
+    ExitCode::SUCCESS
+}
+
+/// Each case a few times: whether it runs at all, for `cargo test --benches`.
+fn smoke(cases: &[Case]) -> ExitCode {
+    for case in cases {
+        (case.make)()(10);
+    }
+    println!("{} cases run; `cargo bench` measures them", cases.len());
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,226 @@
+use std::{fs, process::ExitCode};
+
+use serde_json::{Value, json};
+
+use super::{
+    case::{Limit, REFERENCE_RAW, Work},
+    measure::Row,
+    options::Options,
+    upstream::Upstream,
+};
+
+const HEADINGS: [&str; 8] = [
+    "case", "ns", "over raw", "x raw", "insns", "allocs", "target", "",
+];
+
+/// A table for people.
+pub(super) fn print(rows: &[Row<'_>]) {
+    let raw = RawRows::of(rows);
+    let mut part = "";
+    let mut lines: Vec<[String; 8]> = vec![HEADINGS.map(str::to_owned)];
+    for row in rows {
+        if row.case.part != part {
+            part = row.case.part;
+            lines.push([part, "", "", "", "", "", "", ""].map(str::to_owned));
+        }
+        lines.push(line(row, &raw));
+    }
+    let widths: [usize; 8] = std::array::from_fn(|column| {
+        let width = |line: &[String; 8]| line[column].chars().count();
+        lines
+            .iter()
+            .filter(|line| column > 0 || !line[1].is_empty())
+            .map(width)
+            .max()
+            .unwrap_or(0)
+    });
+    for line in &lines {
+        println!("{}", aligned(line, &widths));
+    }
+    println!(
+        "\nns: median of an operation, by the median of the runs. Allocations are counted over raw. Targets in \
+         ns are for a machine\nwhose raw call takes {REFERENCE_RAW:.0} ns and are scaled by the raw row of this run."
+    );
+}
+
+fn aligned(line: &[String; 8], widths: &[usize; 8]) -> String {
+    if line[1].is_empty() {
+        return format!("\n{}", line[0]);
+    }
+    let cells: Vec<String> = line
+        .iter()
+        .zip(widths)
+        .enumerate()
+        .map(|(column, (cell, width))| match column {
+            0 | 6.. => format!("{cell:<width$}"),
+            _ => format!("{cell:>width$}"),
+        })
+        .collect();
+    cells.join("  ").trim_end().to_owned()
+}
+
+fn line(row: &Row<'_>, raw: &RawRows<'_, '_>) -> [String; 8] {
+    let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), short);
+    let limits = &row.case.limits;
+    let targets: Vec<String> = limits.iter().map(|limit| limit.to_string()).collect();
+    let missed: Vec<&Limit> = limits
+        .iter()
+        .filter(|limit| raw.is_kept(row, limit) == Some(false))
+        .collect();
+    let verdict = match (limits.is_empty(), missed.is_empty()) {
+        (true, _) => String::new(),
+        (false, true) => "met".to_owned(),
+        (false, false) => {
+            let names: Vec<&str> = missed.iter().map(|limit| limit.unit()).collect();
+            format!("MISSED: {}", names.join(", "))
+        }
+    };
+    [
+        row.case.name.clone(),
+        short(row.nanos()),
+        number(raw.nanos_over(row)),
+        raw.ratio(row)
+            .map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}")),
+        number(row.instructions),
+        number(raw.allocations_over(row)),
+        targets.join(", "),
+        verdict,
+    ]
+}
+
+/// As many digits as mean something.
+fn short(value: f64) -> String {
+    let tenth = (value * 10.0).round() / 10.0;
+    if tenth.abs() < 20.0 && tenth.fract() != 0.0 {
+        format!("{value:.1}")
+    } else {
+        format!("{value:.0}")
+    }
+}
+
+/// Writes the figures where they are asked for, and says whether the gate is passed.
+pub(super) fn finish(rows: &[Row<'_>], options: &Options) -> ExitCode {
+    let raw = RawRows::of(rows);
+    if let Some(file) = &options.json {
+        let figures: Vec<Value> = rows.iter().map(|row| figures(row, &raw)).collect();
+        if let Err(error) = fs::write(file, format!("{:#}\n", Value::from(figures))) {
+            eprintln!("{} was not written: {error}", file.display());
+            return ExitCode::FAILURE;
+        }
+    }
+    let missed = |row: &&Row<'_>| {
+        let exact = row.case.limits.iter().filter(|limit| limit.is_exact());
+        exact
+            .map(|limit| raw.is_kept(row, limit))
+            .any(|kept| kept == Some(false))
+    };
+    let missing = rows.iter().filter(missed).count();
+    if options.gate && missing > 0 {
+        eprintln!("{missing} rows miss a target in instructions or allocations");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+fn figures(row: &Row<'_>, raw: &RawRows<'_, '_>) -> Value {
+    let limits = row
+        .case
+        .limits
+        .iter()
+        .map(|limit| json!({ "target": limit.to_string(), "met": raw.is_kept(row, limit) }));
+    json!({
+        "part": row.case.part,
+        "case": row.case.name,
+        "nanos": row.nanos(),
+        "runs": row.runs,
+        "over_raw": raw.nanos_over(row),
+        "ratio": raw.ratio(row),
+        "instructions": row.instructions,
+        "allocations_over_raw": raw.allocations_over(row),
+        "targets": limits.collect::<Vec<Value>>(),
+    })
+}
+
+/// What the rows are compared with.
+struct RawRows<'a, 'b> {
+    rows: &'a [Row<'b>],
+}
+
+impl<'a, 'b> RawRows<'a, 'b> {
+    fn of(rows: &'a [Row<'b>]) -> Self {
+        Self { rows }
+    }
+
+    fn at(&self, upstream: Upstream) -> Option<&Row<'b>> {
+        self.rows
+            .iter()
+            .find(|row| row.case.work == Work::Raw(upstream))
+    }
+
+    fn beside(&self, row: &Row<'_>) -> Option<&Row<'b>> {
+        match row.case.work {
+            Work::Call(upstream) => self.at(upstream),
+            _ => None,
+        }
+    }
+
+    fn nanos_over(&self, row: &Row<'_>) -> Option<f64> {
+        Some(row.nanos() - self.beside(row)?.nanos())
+    }
+
+    fn ratio(&self, row: &Row<'_>) -> Option<f64> {
+        Some(row.nanos() / self.beside(row)?.nanos())
+    }
+
+    fn allocations_over(&self, row: &Row<'_>) -> Option<f64> {
+        match row.case.work {
+            Work::Call(_) => Some(row.allocations? - self.beside(row)?.allocations?),
+            _ => row.allocations,
+        }
+    }
+
+    /// How much slower this machine is than that of the targets.
+    fn scale(&self) -> Option<f64> {
+        Some(self.at(Upstream::Ready)?.nanos() / REFERENCE_RAW)
+    }
+
+    /// `None` if it was not measured.
+    fn is_kept(&self, row: &Row<'_>, limit: &Limit) -> Option<bool> {
+        Some(match *limit {
+            Limit::OverRaw(nanos) => self.nanos_over(row)? <= nanos * self.scale()?,
+            Limit::Nanos(nanos) => row.nanos() <= nanos * self.scale()?,
+            Limit::Instructions(count) => row.instructions? <= count,
+            Limit::InstructionsOverRaw(count) => {
+                row.instructions? - self.beside(row)?.instructions? <= count
+            }
+            Limit::Allocations(count) => self.allocations_over(row)? <= count,
+        })
+    }
+}
+
+impl Limit {
+    /// Whether it is measured by a count that repeats exactly.
+    fn is_exact(self) -> bool {
+        !matches!(self, Self::OverRaw(_) | Self::Nanos(_))
+    }
+
+    fn unit(self) -> &'static str {
+        match self {
+            Self::OverRaw(_) | Self::Nanos(_) => "ns",
+            Self::Instructions(_) | Self::InstructionsOverRaw(_) => "insns",
+            Self::Allocations(_) => "allocs",
+        }
+    }
+}
+
+impl std::fmt::Display for Limit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::OverRaw(nanos) => write!(f, "+{nanos} ns"),
+            Self::Nanos(nanos) => write!(f, "{nanos} ns"),
+            Self::Instructions(count) => write!(f, "{count} insns"),
+            Self::InstructionsOverRaw(count) => write!(f, "+{count} insns"),
+            Self::Allocations(count) => write!(f, "{count} allocs"),
+        }
+    }
+}
