@@ -277,13 +277,14 @@ impl<S, B: Replay + 'static> Calling<S, B> {
         match self.attempts.ended(policy, &ending, now, unit) {
             Next::Again => Step::BackOff(None),
             Next::AgainAfter(wait) => Step::BackOff(Some(Deadline::after(now, wait))),
-            Next::Final => Step::Return(self.with_report(answer, now)),
+            Next::Final => Step::Return(self.with_report(answer, &verdict, now)),
         }
     }
 
     fn with_report<RB>(
         &self,
         answer: Result<Response<RB>, Error>,
+        verdict: &Verdict,
         now: Instant,
     ) -> Result<Response<RB>, Error> {
         let report = self.attempts.report(now);
@@ -292,7 +293,10 @@ impl<S, B: Replay + 'static> Calling<S, B> {
                 response.extensions_mut().insert(report);
                 Ok(response)
             }
-            Err(error) => Err(error.with_report(report)),
+            // The classifier may know better than the error that it was not sent.
+            Err(error) => Err(error
+                .with_disposition(verdict.disposition)
+                .with_report(report)),
         }
     }
 

@@ -47,7 +47,7 @@ pub use self::{
     future::ResponseFuture,
     layer::RetryLayer,
     policy::RetryPolicy,
-    service::{RetryService, Run, run},
+    service::{Judge, RetryService, Run, run},
 };
 pub use crate::{
     replay::{Recording, Replay},

@@ -92,6 +92,9 @@ where
     }
 }
 
+/// How [`run`] judges outcomes before [`Run::classify`] says otherwise.
+pub type Judge<T, E> = fn(&Result<T, E>) -> Verdict;
+
 /// Runs any operation by a policy, such as a database call: attempts, backoff and budget as for a service.
 ///
 /// `operation` makes one attempt and is told its number, from 1. Every `Err` is retried, since whoever runs an
@@ -109,10 +112,7 @@ where
 /// assert_eq!(answer.await, Ok(42));
 /// # });
 /// ```
-pub fn run<F, A, T, E>(
-    policy: &RetryPolicy,
-    operation: F,
-) -> Run<F, A, fn(&Result<T, E>) -> Verdict>
+pub fn run<F, A, T, E>(policy: &RetryPolicy, operation: F) -> Run<F, A, Judge<T, E>>
 where
     F: FnMut(u32) -> A,
     A: Future<Output = Result<T, E>>,

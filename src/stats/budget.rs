@@ -1,7 +1,7 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -36,7 +36,9 @@ pub struct Budget(Arc<Inner>);
 struct Inner {
     bucket: TokenBucket,
     calls: CallsPerSecond,
-    start: Instant,
+    made: Instant,
+    /// When it was made, or its first use if that names an earlier instant: what refills is counted from here.
+    start: OnceLock<Instant>,
     deposit: i64,
     capacity: Capacity,
 }
@@ -60,17 +62,18 @@ pub(crate) struct Rates {
 }
 
 impl Budget {
-    pub(crate) fn from_rates(rates: Rates, start: Instant) -> Self {
+    pub(crate) fn from_rates(rates: Rates, made: Instant) -> Self {
         Self(Arc::new(Inner {
             bucket: TokenBucket::new(rates.refill, rates.initial),
             calls: CallsPerSecond::default(),
-            start,
+            made,
+            start: OnceLock::new(),
             deposit: rates.deposit,
             capacity: rates.capacity,
         }))
     }
 
-    /// Sets the balance, up to the maximum.
+    /// Sets what it starts with, up to the maximum; for a budget that is not in use yet.
     #[must_use]
     pub fn starting_with(self, tokens: u32) -> Self {
         let level = i64::from(tokens)
@@ -82,7 +85,7 @@ impl Budget {
 
     /// A call starts.
     pub fn deposit(&self, now: Instant) {
-        let elapsed = now.saturating_duration_since(self.0.start);
+        let elapsed = self.0.elapsed(now);
         if let Capacity::LastSecond(_) = self.0.capacity {
             self.0.calls.count(elapsed.as_secs());
         }
@@ -94,7 +97,7 @@ impl Budget {
     /// Takes a token for a retry; false if there is no whole one.
     #[must_use]
     pub fn withdraw(&self, now: Instant) -> bool {
-        let elapsed = now.saturating_duration_since(self.0.start);
+        let elapsed = self.0.elapsed(now);
         self.0
             .bucket
             .withdraw(UNIT, self.0.capacity(elapsed), elapsed)
@@ -117,7 +120,7 @@ impl Budget {
     }
 
     fn level(&self, now: Instant) -> i64 {
-        let elapsed = now.saturating_duration_since(self.0.start);
+        let elapsed = self.0.elapsed(now);
         self.0.bucket.level(self.0.capacity(elapsed), elapsed)
     }
 
@@ -129,6 +132,11 @@ impl Budget {
 }
 
 impl Inner {
+    fn elapsed(&self, now: Instant) -> Duration {
+        let start = self.start.get_or_init(|| self.made.min(now));
+        now.saturating_duration_since(*start)
+    }
+
     fn capacity(&self, elapsed: Duration) -> i64 {
         match self.capacity {
             Capacity::Fixed(units) => units,
