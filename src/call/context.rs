@@ -156,6 +156,11 @@ impl Call {
         !self.retried.swap(true, Relaxed)
     }
 
+    /// Whether a retry layer works on this call.
+    pub(crate) fn is_retried(&self) -> bool {
+        self.retried.load(Relaxed)
+    }
+
     /// The number of the present attempt; 0 before the first.
     pub(crate) fn attempt_number(&self) -> u32 {
         self.attempt.load(Relaxed)

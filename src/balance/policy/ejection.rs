@@ -101,6 +101,10 @@ impl Health {
         self.out().is_some()
     }
 
+    pub(crate) fn is_retired(&self) -> bool {
+        self.standing() == Standing::Retired
+    }
+
     pub(super) fn out(&self) -> Option<Word> {
         let word = Word(self.word.load(Ordering::Relaxed));
         matches!(word.kind(), OUT | PROBING).then_some(word)

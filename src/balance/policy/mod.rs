@@ -1,17 +1,34 @@
 //! The rules of the balancer: no clock, no randomness of their own, no waiting.
 
+mod chunks;
+mod claim;
 mod draws;
 mod ejected;
 mod ejection;
 mod ejection_rule;
 mod load;
 mod pick;
+mod roster;
+mod set;
 mod slow_start;
 mod tally;
+mod ticket;
+mod view;
 mod weights;
 mod word;
 
-pub use self::ejection_rule::{
-    DEFAULT_EJECTION_GROWTH, DEFAULT_EJECTION_TIME, DEFAULT_MAX_EJECTED, DEFAULT_MAX_EJECTION_TIME,
-    DEFAULT_PANIC_BELOW, Ejection,
+pub(crate) use self::{
+    claim::{TriedSet, Wish, caller, claim, untried},
+    ejected::Caller,
+    ejection::Change,
+    roster::{Answer, Made, Roster, Snapshot},
+    set::{Rules, Seat, Shared},
+    ticket::{Terms, Ticket},
+};
+pub use self::{
+    ejection_rule::{
+        DEFAULT_EJECTION_GROWTH, DEFAULT_EJECTION_TIME, DEFAULT_MAX_EJECTED,
+        DEFAULT_MAX_EJECTION_TIME, DEFAULT_PANIC_BELOW, Ejection,
+    },
+    view::{EndpointState, EndpointStatus},
 };

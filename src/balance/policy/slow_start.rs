@@ -7,11 +7,6 @@ use crate::balance::config::SlowStart;
 /// The first calls are let through with this probability, so that a small client ever looks at a new endpoint.
 const LEAST: f64 = 0.1;
 
-/// What a set remembers of an endpoint that joined it: `None` for one that was there from the start.
-pub(crate) fn joined(first_set: bool, now: Instant) -> Option<Instant> {
-    (!first_set).then_some(now)
-}
-
 /// The probability with which a candidate is kept; 1 once it is warm.
 ///
 /// A coin toss, and not a higher cost: one that divided the cost would keep a new endpoint at no calls at all for
@@ -51,8 +46,8 @@ mod tests {
     #[test]
     fn the_first_set_is_warm_at_once_and_so_is_everything_when_it_is_off() {
         let now = Instant::now();
-        assert_eq!(kept(&SlowStart::default(), joined(true, now), now), 1.0);
-        assert_eq!(kept(&SlowStart::off(), joined(false, now), now), 1.0);
+        assert_eq!(kept(&SlowStart::default(), None, now), 1.0);
+        assert_eq!(kept(&SlowStart::off(), Some(now), now), 1.0);
     }
 
     #[test]

@@ -1,0 +1,279 @@
+//! A call's hold on its endpoint: how it is taken, what it tells, and when it ends.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwap;
+use http::Response;
+use http_body::Body;
+use tokio::sync::Notify;
+
+use super::{
+    error::Cause,
+    policy::{
+        Answer, Caller, Seat, Shared, Snapshot, Terms, Ticket, TriedSet, Wish, claim, untried,
+    },
+};
+use crate::{
+    call::{AttemptReport, Call, EndpointFacts, Opened},
+    classify::{Class, Classifier},
+    clock,
+    error::{Error, ErrorKind},
+    guarded::{End, Guarded, Settle},
+    rng::Random,
+};
+
+/// Counts a call as in flight on its endpoint until the end of the response body, and tells balancer and ejection
+/// then how it went.
+#[derive(Debug)]
+pub struct InFlight {
+    ticket: Ticket,
+    call: Arc<Call>,
+    random: Random,
+}
+
+impl InFlight {
+    pub(crate) fn new(ticket: Ticket, call: Arc<Call>, random: Random) -> Self {
+        Self {
+            ticket,
+            call,
+            random,
+        }
+    }
+
+    pub(crate) fn seat(&self) -> &Seat {
+        self.ticket.seat()
+    }
+
+    /// Whether the endpoint has left the set.
+    pub(crate) fn is_retired(&self) -> bool {
+        self.ticket.is_retired()
+    }
+
+    pub(crate) fn head(&mut self, class: Class, now: Instant) {
+        self.ticket.head(class, now, || self.random.unit());
+    }
+
+    pub(crate) fn failed(&mut self, error: &Error, class: Class, now: Instant) {
+        self.ticket.failed(error, class, now, || self.random.unit());
+    }
+
+    /// Gives the place back without having called the endpoint.
+    pub(crate) fn unused(mut self, now: Instant) {
+        self.ticket.unused(now);
+    }
+
+    pub(crate) fn ran(&self, now: Instant) -> Duration {
+        self.ticket.ran(now)
+    }
+
+    /// Tells the call where this attempt is.
+    pub(crate) fn note(&self, now: Instant) {
+        let shared = self.ticket.shared();
+        let (set, seat) = (shared.set.load(), self.ticket.seat());
+        let wish = Wish {
+            now,
+            tried: TriedSet::from_iter(self.call.tried()),
+            caller: Caller::Any,
+            limit: None,
+        };
+        self.call.note_endpoint(EndpointFacts {
+            serial: seat.stats.serial,
+            name: Arc::clone(seat.endpoint.name()),
+            zone: seat.endpoint.zone().cloned(),
+            region: seat.endpoint.region().cloned(),
+            set_size: set.len(),
+            untried: untried(shared, &set, &wish),
+        });
+    }
+}
+
+impl Settle for InFlight {
+    fn on_frame(&mut self) {
+        if self.ticket.is_provisional() {
+            self.ticket.frame(clock::recent(), || self.random.unit());
+        }
+    }
+
+    fn on_end(&mut self, end: End<'_>) {
+        let now = clock::recent();
+        match end {
+            End::Complete => self.ticket.over(now, || self.random.unit()),
+            End::Failed(_) => self.ticket.body_failed(now, || self.random.unit()),
+        }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        if self.ticket.is_over() {
+            return;
+        }
+        let now = clock::recent();
+        let waited = self.ticket.is_waiting();
+        self.ticket.over(now, || self.random.unit());
+        if waited {
+            // Whoever cut the attempt off asks for its story next.
+            self.note(now);
+        }
+    }
+}
+
+/// What calls need of a balancer.
+#[derive(Debug)]
+pub(crate) struct Hub<S> {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) snapshot: ArcSwap<Snapshot<S>>,
+    /// Wakes whoever waits for another set.
+    pub(crate) changed: Arc<Notify>,
+    pub(crate) classifier: Classifier,
+    pub(crate) random: Random,
+}
+
+/// The discovery of a set, as a call that waits for it keeps it going.
+pub(crate) trait Discovering: Send + Sync {
+    /// Starts it, if it does not run; `false` where there is no runtime to run it.
+    fn ensure(&self) -> bool;
+}
+
+/// What one attempt works with.
+pub(crate) struct Attempt<S> {
+    pub(crate) hub: Arc<Hub<S>>,
+    pub(crate) call: Arc<Call>,
+    pub(crate) opened: Option<Opened>,
+    /// Counts from 1.
+    pub(crate) number: u32,
+    pub(crate) limit: Option<Duration>,
+    pub(crate) caller: Caller,
+    /// Held by calls that wait for the first set: discovery must not end before it is there.
+    pub(crate) discovery: Option<Arc<dyn Discovering>>,
+}
+
+/// What came of looking for an endpoint.
+pub(crate) enum Picked<S> {
+    Endpoint {
+        service: S,
+        hold: InFlight,
+    },
+    /// There is no answer of discovery yet.
+    Awaited(Option<Cause>),
+    Refused(Error),
+}
+
+impl<S: Clone> Attempt<S> {
+    pub(crate) fn pick(&self) -> Picked<S> {
+        let snapshot = self.hub.snapshot.load();
+        match &snapshot.answer {
+            Answer::Awaited(trouble) => Picked::Awaited(trouble.clone()),
+            Answer::Given(Some(lack)) => Picked::Refused(no_endpoints(lack.clone())),
+            Answer::Given(None) => match self.claim(&snapshot, &self.tried()) {
+                Some((service, hold)) => Picked::Endpoint { service, hold },
+                None => Picked::Refused(Error::new(ErrorKind::Overloaded)),
+            },
+        }
+    }
+
+    /// An endpoint that was not tried, if there is one.
+    pub(crate) fn alternative(&self) -> Option<(S, InFlight)> {
+        let tried = self.tried();
+        let snapshot = self.hub.snapshot.load();
+        let (service, hold) = self.claim(&snapshot, &tried)?;
+        if tried.contains(hold.seat().stats.serial) {
+            hold.unused(clock::recent());
+            return None;
+        }
+        Some((service, hold))
+    }
+
+    fn claim(&self, snapshot: &Snapshot<S>, tried: &TriedSet) -> Option<(S, InFlight)> {
+        let (shared, now) = (&self.hub.shared, clock::recent());
+        let wish = Wish {
+            now,
+            tried: *tried,
+            caller: self.caller,
+            limit: self.limit,
+        };
+        let claim = claim(shared, &snapshot.set, &wish, &mut || {
+            self.hub.random.next_u64()
+        })?;
+        let service = snapshot.services.get(claim.index).cloned();
+        let terms = Terms {
+            deadline: self.call.deadline(),
+            slow: self.limit.or_else(|| self.call.slow_time()),
+        };
+        let ticket = Ticket::new(Arc::clone(shared), claim, now, terms);
+        let hold = InFlight::new(ticket, Arc::clone(&self.call), self.hub.random.clone());
+        Some((service?, hold))
+    }
+
+    fn tried(&self) -> TriedSet {
+        TriedSet::from_iter(self.call.tried())
+    }
+
+    /// What an attempt's answer becomes.
+    pub(crate) fn ended<RB: Body>(
+        &self,
+        answer: Result<Response<RB>, Error>,
+        mut hold: InFlight,
+    ) -> Result<Response<Guarded<RB, InFlight>>, Error> {
+        match answer {
+            Ok(response) => Ok(self.head(response, hold)),
+            Err(error) => Err(self.failed(error, &mut hold)),
+        }
+    }
+
+    /// The error of an attempt on an endpoint, with what the classifier knows of it.
+    pub(crate) fn failed(&self, error: Error, hold: &mut InFlight) -> Error {
+        let now = clock::read();
+        let verdict = self.hub.classifier.error(&error);
+        let error = error.with_disposition(verdict.disposition);
+        let ran = hold.ran(now);
+        hold.failed(&error, verdict.class, now);
+        hold.note(now);
+        if self.opened.is_none() {
+            return error;
+        }
+        self.call.ended(AttemptReport {
+            number: self.number,
+            endpoint: Some(Arc::clone(hold.seat().endpoint.name())),
+            ran,
+            outcome: self.hub.classifier.outcome(&error),
+            disposition: verdict.disposition,
+            backoff: None,
+        });
+        error.with_report(self.call.report(now))
+    }
+
+    /// The head of an attempt; its body keeps the hold.
+    fn head<RB: Body>(
+        &self,
+        response: Response<RB>,
+        mut hold: InFlight,
+    ) -> Response<Guarded<RB, InFlight>> {
+        let now = clock::read();
+        let class = self.hub.classifier.head(&response, clock::wall).class;
+        hold.head(class, now);
+        if !class.is_success() {
+            hold.note(now);
+        }
+        response.map(|body| Guarded::new(body, hold))
+    }
+
+    /// The end of an attempt that waited until its call was over.
+    pub(crate) fn expired(&self, trouble: Option<Cause>) -> Error {
+        let error = match trouble {
+            Some(trouble) => no_endpoints(trouble),
+            None => Error::new(ErrorKind::DeadlineExceeded),
+        };
+        match &self.opened {
+            Some(_) => error.with_report(self.call.report(clock::recent())),
+            None => error,
+        }
+    }
+}
+
+pub(crate) fn no_endpoints(cause: Cause) -> Error {
+    Error::new(ErrorKind::NoEndpoints).with_source(cause)
+}

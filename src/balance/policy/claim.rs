@@ -1,0 +1,271 @@
+//! Choosing an endpoint for one attempt and taking a place on it.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use http::Method;
+
+use super::{
+    draws::Draws,
+    ejected::Caller,
+    ejection::Permit,
+    load::Slot,
+    pick::{self, Field, Seen, Tried},
+    set::{Seat, Set, Shared},
+    slow_start,
+    weights::Weights,
+};
+use crate::{call::Call, stats::ewma::Tick};
+
+/// How many endpoints a call remembers as tried.
+const REMEMBERED: usize = 8;
+
+/// More untried endpoints than this need not be counted: that there are some is what matters.
+const COUNTED_UNTRIED: usize = 16;
+
+/// The endpoints that a call has tried.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct TriedSet {
+    serials: [u64; REMEMBERED],
+    len: usize,
+}
+
+impl FromIterator<u64> for TriedSet {
+    fn from_iter<I: IntoIterator<Item = u64>>(serials: I) -> Self {
+        let mut set = Self::default();
+        for serial in serials.into_iter().take(REMEMBERED) {
+            set.serials[set.len] = serial;
+            set.len += 1;
+        }
+        set
+    }
+}
+
+impl TriedSet {
+    pub(crate) fn contains(&self, serial: u64) -> bool {
+        self.serials[..self.len].contains(&serial)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+/// Whether a failed attempt of this call is likely to be retried: it may carry a probe.
+pub(crate) fn caller(method: &Method, call: &Call) -> Caller {
+    let harmless = call.policy().idempotent_given();
+    let harmless = harmless.unwrap_or_else(|| method.is_idempotent() || call.key().is_some());
+    let more = call.attempt_number() <= 1 && call.policy().max_attempts_given() != Some(1);
+    if call.is_retried() && harmless && more {
+        Caller::MayRetry
+    } else {
+        Caller::Any
+    }
+}
+
+/// What a pick has to know of the call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wish {
+    pub(crate) now: Instant,
+    pub(crate) tried: TriedSet,
+    /// Whether somebody retries the call if it fails.
+    pub(crate) caller: Caller,
+    /// How long the attempt may take.
+    pub(crate) limit: Option<Duration>,
+}
+
+/// A place on an endpoint.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    /// Where the endpoint stands in the set.
+    pub(crate) index: usize,
+    pub(crate) seat: Seat,
+    pub(crate) slot: Slot,
+    pub(crate) permit: Permit,
+}
+
+/// Picks an endpoint and takes a place on it; `None` if all are full.
+pub(crate) fn claim(
+    shared: &Shared,
+    set: &Set,
+    wish: &Wish,
+    draw: &mut dyn FnMut() -> u64,
+) -> Option<Claim> {
+    let field = Look::new(shared, set, wish);
+    if let Some(probe) = probe(&field, wish) {
+        return Some(probe);
+    }
+    let mut draws = Draws::new(draw);
+    loop {
+        let index = pick::choose(&shared.rules.pick, &shared.turns, &field, &mut draws)?;
+        let seat = set.seats.get(index)?;
+        // Lost only to another call that took the last place: it is full now, so the next round looks elsewhere.
+        if seat.stats.load.enter(shared.rules.max_in_flight) {
+            shared.load.count_pick(draws.bits());
+            return Some(field.take(index, seat, seat.stats.health.permit()));
+        }
+    }
+}
+
+/// How many endpoints are usable and untried; counted up to 16.
+pub(crate) fn untried(shared: &Shared, set: &Set, wish: &Wish) -> usize {
+    let look = Look::new(shared, set, wish);
+    let free = |index: &usize| {
+        let seen = look.seen(*index);
+        seen.usable && seen.tried != Tried::Endpoint
+    };
+    (0..set.len()).filter(free).take(COUNTED_UNTRIED).count()
+}
+
+/// The place on an ejected endpoint whose time is over, if there is one.
+fn probe(field: &Look<'_>, wish: &Wish) -> Option<Claim> {
+    let (shared, set) = (field.shared, field.set);
+    let age = shared.age(wish.now);
+    if !shared.ejected.probe_may_be_due(wish.caller, age) {
+        return None;
+    }
+    let rule = &shared.rules.ejection;
+    let mut claimed = None;
+    for (index, seat) in set.seats.iter().enumerate() {
+        let health = &seat.stats.health;
+        if claimed.is_none() && !wish.tried.contains(seat.stats.serial) {
+            let permit = health.claim_probe(rule, wish.caller, wish.limit, age);
+            claimed = permit.and_then(|permit| enter(field, index, seat, permit));
+        }
+        shared.ejected.expect_probe(health, rule);
+    }
+    claimed
+}
+
+fn enter(field: &Look<'_>, index: usize, seat: &Seat, permit: Permit) -> Option<Claim> {
+    let shared = field.shared;
+    if seat.stats.load.enter(shared.rules.max_in_flight) {
+        return Some(field.take(index, seat, permit));
+    }
+    let age = shared.age(field.now);
+    seat.stats
+        .health
+        .abandoned(permit, &shared.ejected, &shared.rules.ejection, age);
+    None
+}
+
+/// One call's look at the set.
+struct Look<'a> {
+    shared: &'a Shared,
+    set: &'a Set,
+    now: Instant,
+    tick: Tick,
+    tried: TriedSet,
+    zones: [Option<&'a Arc<str>>; REMEMBERED],
+    panic: bool,
+}
+
+impl<'a> Look<'a> {
+    fn new(shared: &'a Shared, set: &'a Set, wish: &Wish) -> Self {
+        Self {
+            shared,
+            set,
+            now: wish.now,
+            tick: shared.tick(wish.now),
+            tried: wish.tried,
+            zones: zones(set, &wish.tried),
+            panic: shared.ejected.is_panic(set.len(), &shared.rules.ejection),
+        }
+    }
+
+    fn take(&self, index: usize, seat: &Seat, permit: Permit) -> Claim {
+        seat.stats.load.picked(self.tick, &self.shared.load);
+        Claim {
+            index,
+            slot: seat.stats.load.started(self.tick),
+            seat: seat.clone(),
+            permit,
+        }
+    }
+
+    fn seat(&self, index: usize) -> Option<&'a Seat> {
+        self.set.seats.get(index)
+    }
+
+    fn tried(&self, seat: &Seat) -> Tried {
+        if self.tried.is_empty() {
+            Tried::Nothing
+        } else if self.tried.contains(seat.stats.serial) {
+            Tried::Endpoint
+        } else if seat.endpoint.zone().is_some() && self.zones.contains(&seat.endpoint.zone()) {
+            Tried::Zone
+        } else {
+            Tried::Nothing
+        }
+    }
+}
+
+/// The zones of the tried endpoints, where the set has several.
+fn zones<'a>(set: &'a Set, tried: &TriedSet) -> [Option<&'a Arc<str>>; REMEMBERED] {
+    let mut zones = [None; REMEMBERED];
+    if set.zoned && !tried.is_empty() {
+        let seats = set.seats.iter();
+        let found = seats.filter(|seat| tried.contains(seat.stats.serial));
+        for (zone, seat) in zones.iter_mut().zip(found) {
+            *zone = seat.endpoint.zone();
+        }
+    }
+    zones
+}
+
+const BARRED: Seen = Seen {
+    usable: false,
+    tried: Tried::Endpoint,
+    kept: 0.0,
+};
+
+impl Field for Look<'_> {
+    fn len(&self) -> usize {
+        self.set.len()
+    }
+
+    fn weights(&self) -> &Weights {
+        &self.set.weights
+    }
+
+    fn seen(&self, index: usize) -> Seen {
+        let Some(seat) = self.seat(index) else {
+            return BARRED;
+        };
+        let stats = &seat.stats;
+        Seen {
+            usable: (self.panic || !stats.health.is_out())
+                && stats.load.in_flight() < self.shared.rules.max_in_flight,
+            tried: self.tried(seat),
+            kept: slow_start::kept(&self.shared.rules.slow_start, stats.joined, self.now),
+        }
+    }
+
+    fn in_flight(&self, index: usize) -> u32 {
+        self.seat(index)
+            .map_or(u32::MAX, |seat| seat.stats.load.in_flight())
+    }
+
+    fn cost(&self, index: usize) -> f32 {
+        let Shared { load, forget, .. } = self.shared;
+        let cost = |seat: &Seat| seat.stats.load.cost(self.tick, load, *forget);
+        self.seat(index).map_or(f32::INFINITY, cost)
+    }
+
+    fn penalty(&self, index: usize) -> f32 {
+        let penalty = |seat: &Seat| seat.stats.load.penalty(self.tick, self.shared.forget);
+        self.seat(index).map_or(1.0, penalty)
+    }
+
+    fn claim_revisit(&self, index: usize, cost: f32) -> bool {
+        let claim = |seat: &Seat| {
+            seat.stats
+                .load
+                .claim_revisit(cost, self.tick, &self.shared.load)
+        };
+        // Not with a call that failed already.
+        self.tried.is_empty() && self.seat(index).is_some_and(claim)
+    }
+}
