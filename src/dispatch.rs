@@ -30,8 +30,10 @@ pub(crate) struct Held<S> {
 
 #[derive(Debug, Default)]
 enum Readiness {
+    /// Not asked since the last call.
     #[default]
     Unknown,
+    Pending,
     Ready,
     Failed(Error),
 }
@@ -57,11 +59,11 @@ impl<S> Held<S> {
         S: Service<R>,
         S::Error: Into<BoxError>,
     {
-        if matches!(self.said, Readiness::Unknown) {
+        if matches!(self.said, Readiness::Unknown | Readiness::Pending) {
             self.said = match self.inner.poll_ready(cx) {
                 Poll::Ready(Ok(())) => Readiness::Ready,
                 Poll::Ready(Err(error)) => Readiness::Failed(not_sent(error)),
-                Poll::Pending => Readiness::Unknown,
+                Poll::Pending => Readiness::Pending,
             };
         }
     }
@@ -76,7 +78,7 @@ impl<S> Held<S> {
                 future: self.inner.call(request),
             },
             Readiness::Failed(error) => Dispatch::Failed { error },
-            Readiness::Unknown => {
+            Readiness::Unknown | Readiness::Pending => {
                 let clone = self.inner.clone();
                 Dispatch::waiting(mem::replace(&mut self.inner, clone), request)
             }
@@ -97,12 +99,15 @@ impl<S> Held<S> {
         dispatch
     }
 
-    /// Gives up what readiness may have reserved, for a call that is refused before the inner service.
+    /// Gives up what readiness may have reserved, for a call that is refused before the inner service; one
+    /// that was not asked is not touched.
     pub(crate) fn release(&mut self)
     where
         S: Clone,
     {
-        *self = self.clone();
+        if !matches!(self.said, Readiness::Unknown) {
+            *self = self.clone();
+        }
     }
 
     pub(crate) const fn inner(&self) -> &S {

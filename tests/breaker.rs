@@ -12,9 +12,10 @@ use std::{
 };
 
 use evenkeel::{
-    AttemptTimeoutLayer, BoxError, Breaker, BreakerConfig, CallPolicy, CircuitBreakerLayer,
-    DeadlineLayer, Disposition, Error, ErrorKind, Random,
+    AttemptTimeoutLayer, Body, BoxError, Breaker, BreakerConfig, CallPolicy, CircuitBreakerLayer,
+    DeadlineLayer, Disposition, Error, ErrorKind, Random, Retry, RetryLayer,
     breaker::{Cause, CircuitBreakerService, CloseWhen, State, Trial},
+    call::Stop,
     classify::{Class, Classifier, Evidence, Verdict},
 };
 use futures::{FutureExt, StreamExt, future::join_all};
@@ -823,7 +824,7 @@ async fn a_hung_service_opens_it_where_only_a_deadline_above_ends_the_calls() {
 /// CLS-04: a caller who waits longer than half of the client's deadline and then goes has seen it hang.
 #[tokio::test(start_paused = true)]
 async fn a_drop_counts_once_the_attempt_was_slow() {
-    for (patience, failed) in [(1_499, 0), (1_501, 1)] {
+    for (patience, failed) in [(1_499, 0), (1_500, 1)] {
         let breaker = built(on_first_failure());
         let mock = Mock::new([Act::hang()]);
         let stack = ServiceBuilder::new()
@@ -940,7 +941,7 @@ async fn a_throttled_probe_opens_it_again() {
 async fn a_classifier_of_the_users_own_is_asked() {
     let breaker = built(on_first_failure());
     let classifier = Classifier::default()
-        .response(|status, _| (status == 404).then(|| Verdict::FAILURE))
+        .response(|status, _| (status == 404).then_some(Verdict::FAILURE))
         .evidence(|error| error.is::<io::Error>().then_some(Evidence::Unsendable));
     let service = CircuitBreakerLayer::new(breaker.clone())
         .classifier(classifier)
@@ -958,6 +959,66 @@ async fn pushback_lengthens_the_break_to_a_minute_at_most() {
         let (breaker, service) = before(on_first_failure(), &Mock::new([busy]));
         let _ = call(&service).await;
         assert_eq!(breaker.snapshot().next_probe_in, Some(seconds * SECOND));
+    }
+}
+
+/// CLS-05: an open breaker is not retried against.
+#[tokio::test(start_paused = true)]
+async fn a_retry_above_does_not_try_again_against_an_open_breaker() {
+    let (breaker, mock) = (built(on_first_failure()), Mock::new([reset()]));
+    let retry = Retry::default().max_attempts(3);
+    let stack = ServiceBuilder::new()
+        .layer(RetryLayer::new(retry.build().expect("in range")))
+        .layer(CircuitBreakerLayer::new(breaker.clone()))
+        .service(mock.clone());
+    let request = || Request::new(Body::empty());
+    let error = stack
+        .clone()
+        .oneshot(request())
+        .await
+        .expect_err("reset, then open");
+    assert!(
+        matches!(error.kind(), ErrorKind::CircuitOpen { .. }),
+        "{error}"
+    );
+    assert_eq!((mock.calls(), breaker.snapshot().rejected), (1, 1));
+    assert!(error.may_have_happened(), "the first attempt may have");
+    let error = stack.oneshot(request()).await.expect_err("open");
+    assert_eq!(error.report().stop(), Some(Stop::CircuitOpen));
+    assert_eq!((mock.calls(), breaker.snapshot().rejected), (1, 2));
+    assert_eq!(error.disposition(), Disposition::NotSent);
+}
+
+/// CLS-04: the default attempt limit, half of the client's deadline, is the client's; half of a shorter one that
+/// a call brought is not. The second attempt has less than half of the deadline left and is excused.
+#[tokio::test(start_paused = true)]
+async fn limits_that_retry_decides_count_unless_the_call_was_in_a_hurry() {
+    for (given, failed, neutral) in [(None, 1, 1), (Some(millis(300)), 0, 2)] {
+        let config = Breaker::builder().consecutive_failures(9);
+        let breaker = built(config);
+        let stack = ServiceBuilder::new()
+            .layer(DeadlineLayer::new(3 * SECOND).expect("above zero"))
+            .layer(RetryLayer::new(
+                Retry::default().max_attempts(2).build().expect("in range"),
+            ))
+            .layer(CircuitBreakerLayer::new(breaker.clone()))
+            .layer(AttemptTimeoutLayer::default())
+            .service(Mock::new([Act::hang(), Act::hang()]));
+        let mut request = Request::new(Body::empty());
+        if let Some(given) = given {
+            request
+                .extensions_mut()
+                .insert(CallPolicy::new().deadline(given));
+        }
+        assert!(
+            stack
+                .oneshot(request)
+                .await
+                .expect_err("it hangs")
+                .is_timeout()
+        );
+        let snapshot = breaker.snapshot();
+        assert_eq!((snapshot.failed, snapshot.neutral), (failed, neutral));
     }
 }
 
@@ -1035,7 +1096,7 @@ async fn a_long_stream_closes_it_after_a_second_and_may_still_fail() {
         Step::Pause(SECOND),
         Step::Fail,
     ];
-    let mock = Mock::new([reset(), body(steps.clone()), body(steps)]);
+    let mock = Mock::new([reset(), body(steps), body(steps)]);
     let (breaker, service) = before(on_first_failure(), &mock);
     let _ = call(&service).await;
     advance(5 * SECOND).await;

@@ -164,7 +164,7 @@ impl Trial {
         let hurried = policy.deadline_given().is_some();
         let brought = policy
             .attempt_timeout_given()
-            .or(self.limit.filter(|_| hurried));
+            .or_else(|| self.limit.filter(|_| hurried));
         Limits::new(self.limit, brought, call.slow_time(), median)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! *Closed* lets calls through, *open* rejects them at once, *half-open* lets a few through as probes
 //! whose results decide. A [`Breaker`] is one circuit that all of its clones share;
-//! [`CircuitBreakerLayer`](crate::CircuitBreakerLayer) puts it before a service.
+//! [`CircuitBreakerLayer`] puts it before a service.
 //!
 //! Put it below the retry layer, so that it counts attempts, and above the balancer and the attempt
 //! timeout, so that a hung server is a failure and not a dropped future. An open circuit is never
@@ -26,7 +26,7 @@
 //!   attempt limit (half of the client's deadline where there is none): so attempts that a caller's
 //!   shorter deadline cut off are excused. Where neither is known, it counts.
 //! - A call whose future is dropped is *abandoned*: it counts nowhere and a probe gives its slot back, unless
-//!   the attempt had run longer than its limit by then.
+//!   the attempt had run for as long as its limit (else half of the client's deadline) by then.
 //! - Our own rejections below (no endpoint, in-flight limit, another open circuit) are neutral.
 //! - A result that comes after the circuit has changed since its call began is *late*: it changes nothing.
 //!

@@ -102,3 +102,62 @@ where
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{convert::Infallible, future::ready, sync::Arc};
+
+    use http::{Request, Response, StatusCode};
+    use http_body_util::Empty;
+    use tower::{Layer, ServiceExt, service_fn};
+
+    use crate::breaker::{Breaker, BreakerConfig, CircuitBreakerLayer, State};
+    use crate::call::{EndpointFacts, find};
+
+    /// A service below that fails on this endpoint of so many, as a balancer tells of it.
+    async fn fail_on(breaker: &Breaker, serial: u64, set_size: usize) {
+        let balancer = service_fn(move |request: Request<()>| {
+            let call = find(&request).expect("the breaker opened a call");
+            call.note_endpoint(EndpointFacts {
+                serial,
+                name: Arc::from("10.0.0.1:80"),
+                zone: None,
+                region: None,
+                set_size,
+                untried: 0,
+            });
+            let mut response = Response::new(Empty::<&'static [u8]>::new());
+            *response.status_mut() = StatusCode::BAD_GATEWAY;
+            ready(Ok::<_, Infallible>(response))
+        });
+        let service = CircuitBreakerLayer::new(breaker.clone()).layer(balancer);
+        service.oneshot(Request::new(())).await.expect("a response");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_bad_endpoint_of_many_does_not_open_the_circuit_of_the_service() {
+        let breaker = BreakerConfig::service_default().build().unwrap();
+        for _ in 0..50 {
+            fail_on(&breaker, 1, 8).await;
+        }
+        fail_on(&breaker, 65, 8).await;
+        assert_eq!(breaker.state(), State::Closed);
+        fail_on(&breaker, 129, 8).await;
+        assert_eq!(breaker.state(), State::Open);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_service_of_one_endpoint_opens_with_it() {
+        let breaker = BreakerConfig::service_default().build().unwrap();
+        for _ in 0..5 {
+            fail_on(&breaker, 1, 1).await;
+        }
+        assert_eq!(breaker.state(), State::Open);
+        assert_eq!(
+            breaker
+                .opened_counter()
+                .load(std::sync::atomic::Ordering::Relaxed),
+            1
+        );
+    }
+}

@@ -94,7 +94,7 @@ pub(crate) fn blame_error(
 ///
 /// A timeout counts if the attempt ran for at least the smaller of twice the median success and
 /// its limit (or else half of the client's deadline): what is cut off sooner was cut by a caller
-/// in a hurry. With neither known it counts. A drop counts only if the attempt had run longer than
+/// in a hurry. With neither known it counts. A drop counts only if the attempt had run for as long as
 /// its limit (or else half of the client's deadline) already; without either, nobody can know, and
 /// it is taken for a caller who lost interest. An attempt that nobody timed has run for ever.
 pub(crate) fn blame(ending: Ending, ran: Option<Duration>, limits: Limits) -> Outcome {
@@ -114,7 +114,7 @@ pub(crate) fn blame(ending: Ending, ran: Option<Duration>, limits: Limits) -> Ou
         Ending::AttemptTimedOut => Outcome::Failure,
         Ending::DeadlinePassed => timeout(ran, slow, median),
         Ending::Dropped => match slow {
-            Some(slow) if ran > slow => Outcome::Failure,
+            Some(slow) if ran >= slow => Outcome::Failure,
             _ => Outcome::Abandoned,
         },
     }
@@ -221,8 +221,8 @@ mod tests {
     #[test]
     fn an_early_drop_is_nobodys_fault_until_the_attempt_was_slow() {
         let known = limits(None, Some(1_500), Some(100));
-        assert_eq!(blame(Dropped, Some(ms(1_500)), known), Outcome::Abandoned);
-        assert_eq!(blame(Dropped, Some(ms(1_501)), known), Outcome::Failure);
+        assert_eq!(blame(Dropped, Some(ms(1_499)), known), Outcome::Abandoned);
+        assert_eq!(blame(Dropped, Some(ms(1_500)), known), Outcome::Failure);
         let unknown = limits(None, None, Some(100));
         assert_eq!(blame(Dropped, Some(ms(9_000)), unknown), Outcome::Abandoned);
     }

@@ -54,9 +54,7 @@ impl Breaks {
 
     /// When a break that begins at `now` nanoseconds ends, in milliseconds; `unit` lies in [0, 1).
     pub(super) fn end(&self, now: u64, level: u64, generation: u16, unit: f64) -> u64 {
-        let drawn = self
-            .length(level)
-            .mul_f64_saturating(1.0 - self.jitter * (1.0 - unit));
+        let drawn = scaled(self.length(level), 1.0 - self.jitter * (1.0 - unit));
         let end = u128::from(now).saturating_add(drawn.as_nanos()) / NANOS_PER_MILLI;
         let end = u64::try_from(end).unwrap_or(STAMP_MAX);
         let longest = now / NANOS_PER_MILLI as u64 + millis(MAX_PUSHBACK);
@@ -101,17 +99,12 @@ pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).map_or(STAMP_MAX, |millis| millis.min(STAMP_MAX))
 }
 
-trait MulSaturating {
-    fn mul_f64_saturating(self, factor: f64) -> Duration;
-}
-
-impl MulSaturating for Duration {
-    fn mul_f64_saturating(self, factor: f64) -> Duration {
-        if factor >= 1.0 {
-            return self;
-        }
-        Duration::try_from_secs_f64(self.as_secs_f64() * factor).unwrap_or(self)
+/// The whole at a share of 1 and above, exactly.
+fn scaled(whole: Duration, share: f64) -> Duration {
+    if share >= 1.0 {
+        return whole;
     }
+    Duration::try_from_secs_f64(whole.as_secs_f64() * share).unwrap_or(whole)
 }
 
 #[cfg(test)]
