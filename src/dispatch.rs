@@ -109,10 +109,6 @@ impl<S> Held<S> {
             *self = self.clone();
         }
     }
-
-    pub(crate) const fn inner(&self) -> &S {
-        &self.inner
-    }
 }
 
 pin_project! {

@@ -1,17 +1,143 @@
 //! Client-side resilience for services that call other services.
+//!
+//! Every outbound call gets a deadline and attempt timeouts, retries with backoff and jitter under a budget, a
+//! circuit breaker, one idempotency key per unsafe call, and load balancing over a discovered set of endpoints:
+//! one slow or dead dependency does not take its callers down, and a retry does no harm.
+//!
+//! ```text
+//!  your call
+//!     |
+//!  deadline ............ one instant for everything below, response body included
+//!  idempotency key ..... drawn once, the same on every attempt
+//!  retry ............... attempts, pauses, budget; holds nothing while it sleeps
+//!  before_attempt ...... your signature or token, fresh for each attempt
+//!  circuit breaker ..... closed, open, half-open; counts attempts
+//!  balancer ............ another endpoint for every attempt; ejects those that fail
+//!     |
+//!     +-- endpoint 1 ... attempt timeout, connection
+//!     +-- endpoint 2 ... attempt timeout, connection
+//! ```
+//!
+//! # A. A ready-made client
+//!
+//! ```no_run
+//! # #[cfg(feature = "reqwest")]
+//! # async fn charge() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//! use evenkeel::{CallPolicy, Client, IdempotencyKeys, Retry};
+//!
+//! let payments = Client::builder("http://payments.internal:8080") // Host and TLS name of every endpoint
+//!     .endpoints(["10.0.0.1:8080", "10.0.0.2:8080"])      // left out: the name, looked up every 30 s
+//!     .idempotency_keys(IdempotencyKeys::default())       // "this service de-duplicates by key"
+//!     .deadline(Duration::from_secs(3))
+//!     .attempt_timeout(Duration::from_millis(800))
+//!     .retry(Retry::default().max_attempts(3))
+//!     .build_reqwest(|_endpoint| reqwest::Client::builder())?;
+//!
+//! let reply = payments
+//!     .post("/charges")
+//!     .body(r#"{"amount": 42}"#)
+//!     .policy(CallPolicy::new().deadline(Duration::from_secs(1)).idempotency_key("order-42"))
+//!     .send()
+//!     .await;
+//! match reply {
+//!     Ok(response) => println!("{}", response.status()),
+//!     // One line that says what happened, and whether the charge may have gone through.
+//!     Err(error) => println!("{error} (may have happened: {})", error.may_have_happened()),
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A [`Client`] has no parameters and is cheap to clone: keep one in your application's state.
+//!
+//! # C. Around a client that you have
+//!
+//! Any URL, no balancer; one breaker and one budget for each origin.
+//!
+//! ```no_run
+//! # #[cfg(feature = "reqwest")]
+//! # async fn fetch(my_client: reqwest::Client) -> Result<(), Box<dyn std::error::Error>> {
+//! let http = evenkeel::Client::wrap_reqwest(my_client).build()?;
+//! let page = http.get("https://api.example/v1/x").send().await?;
+//! # let _ = page;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # D. Layer by layer, around any tower service over `http` types
+//!
+//! Each layer works alone and in any order; [`Stack`] is a builder in which a wrong order does not compile.
+//!
+//! ```
+//! use std::time::Duration;
+//! use evenkeel::{
+//!     AttemptTimeoutLayer, Breaker, CircuitBreakerLayer, DeadlineLayer, IdempotencyKeyLayer, Retry, RetryLayer,
+//! };
+//! use tower::{Service, ServiceBuilder, ServiceExt};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # use http_body_util::Full;
+//! # use bytes::Bytes;
+//! # let client = tower::service_fn(|_: http::Request<Full<Bytes>>| async {
+//! #     Ok::<_, std::io::Error>(http::Response::new(Full::new(Bytes::from("hello"))))
+//! # });
+//! let breaker = Breaker::count(5, Duration::from_secs(10))?; // 5 failures in 10 s: open for 30 s
+//! let mut service = ServiceBuilder::new()
+//!     .layer(DeadlineLayer::new(Duration::from_secs(3))?)
+//!     .layer(IdempotencyKeyLayer::default())
+//!     .layer(RetryLayer::new(Retry::default().build()?))
+//!     .layer(CircuitBreakerLayer::new(breaker.clone()))
+//!     .layer(AttemptTimeoutLayer::new(Duration::from_millis(800))?)
+//!     .service(client); // with reqwest: evenkeel::reqwest::HttpService::new(client)
+//!
+//! let request = http::Request::get("http://hello.internal/").body(Full::new(Bytes::new()))?;
+//! let response = service.ready().await?.call(request).await?;
+//! assert!(response.status().is_success());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # E. The decisions alone, around any future
+//!
+//! ```
+//! use std::time::Duration;
+//! use evenkeel::{Breaker, Deadline};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # async fn query() -> Result<u64, std::io::Error> { Ok(7) }
+//! let breaker = Breaker::count(5, Duration::from_secs(10))?;
+//! let rows = Deadline::from_now(Duration::from_secs(1)).run(breaker.run(query())).await??;
+//! # assert_eq!(rows, 7);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`retry::run`] repeats any future under a budget.
+//!
+//! # What you get back
+//!
+//! A response of any status is a response. One that failed or was retried carries a [`Report`] in its
+//! extensions; every [`Error`] has one. Both say, attempt by attempt, where it went, how it ended, how long it
+//! took, how long the pause was, and why there was no further one.
+//!
+//! # Reading order
+//!
+//! [`stack`] lists the layers in their order; then [`call`], through which they talk; then any of the layer modules,
+//! which all have the same shape.
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
-#![expect(
-    dead_code,
-    unused_imports,
-    reason = "the layers that use these parts are being added"
+#![cfg_attr(
+    not(feature = "reqwest"),
+    expect(dead_code, reason = "the edges compose the ready-made stack")
 )]
-
 pub mod balance;
 pub mod breaker;
 pub mod call;
 pub mod classify;
-mod client;
+pub mod client;
 mod clock;
 pub mod discover;
 mod dispatch;
@@ -21,12 +147,17 @@ pub mod idempotency;
 mod replay;
 pub mod retry;
 mod rng;
+pub mod stack;
 mod stats;
 pub mod timeout;
 
 #[cfg(feature = "reqwest")]
-pub use self::client::reqwest::{self, Client};
+pub use self::client::{
+    Balanced, ClientBuilder,
+    reqwest::{self, Client, RequestBuilder},
+};
 pub use self::{
+    balance::{Balancer, Ejection, Pick, SlowStart},
     breaker::{Breaker, BreakerConfig, CircuitBreakerLayer},
     call::{Body, CallPolicy, Deadline, Disposition, IdempotencyKey, InvalidKey, KeyScope, Report},
     discover::{Discover, Endpoint, Fixed, LookupHost, Origin},
@@ -35,5 +166,6 @@ pub use self::{
     idempotency::{IdempotencyKeyLayer, IdempotencyKeys},
     retry::{Backoff, Budget, Jitter, Replay, Retry, RetryLayer, RetryPolicy},
     rng::Random,
+    stack::Stack,
     timeout::{AttemptTimeoutLayer, DeadlineLayer},
 };

@@ -112,12 +112,14 @@ mod tests {
     use tower::{Layer, ServiceExt, service_fn};
 
     use crate::breaker::{Breaker, BreakerConfig, CircuitBreakerLayer, State};
-    use crate::call::{EndpointFacts, find};
+    use crate::call::{EndpointFacts, join};
 
     /// A service below that fails on this endpoint of so many, as a balancer tells of it.
     async fn fail_on(breaker: &Breaker, serial: u64, set_size: usize) {
-        let balancer = service_fn(move |request: Request<()>| {
-            let call = find(&request).expect("the breaker opened a call");
+        let balancer = service_fn(move |mut request: Request<()>| {
+            let joined = join(&mut request, std::time::Instant::now).expect("a valid policy");
+            assert!(joined.opened.is_none(), "the breaker opened the call");
+            let call = joined.call;
             call.note_endpoint(EndpointFacts {
                 serial,
                 name: Arc::from("10.0.0.1:80"),

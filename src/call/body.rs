@@ -86,16 +86,6 @@ impl Body {
         }
     }
 
-    /// Puts another content into the place of this one and keeps what is known of the call.
-    pub(crate) fn replace_content(&mut self, content: Self) -> Self {
-        let old = std::mem::replace(&mut self.kind, content.kind);
-        Self {
-            kind: old,
-            call: self.call.clone(),
-            attempt: self.attempt,
-        }
-    }
-
     pub(crate) fn call(&self) -> Option<&Arc<Call>> {
         self.call.as_ref()
     }

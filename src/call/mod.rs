@@ -20,7 +20,7 @@ mod report;
 pub(crate) use self::{
     attempt::{Attempt, attempt, set_attempt},
     context::EndpointFacts,
-    join::{Joined, Opened, attach, find, join, join_if_any},
+    join::{Joined, Opened, attach, join, join_if_any},
     key::CallKey,
     policy::KeyChoice,
     report::Short,

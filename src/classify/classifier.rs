@@ -26,6 +26,12 @@ type ReadHead = dyn Fn(StatusCode, &HeaderMap) -> Option<Verdict> + Send + Sync;
 /// ```
 #[derive(Clone, Default)]
 pub struct Classifier {
+    readers: Arc<Readers>,
+}
+
+/// The first one that knows decides.
+#[derive(Clone, Default)]
+struct Readers {
     errors: Vec<Arc<ReadError>>,
     heads: Vec<Arc<ReadHead>>,
 }
@@ -37,7 +43,9 @@ impl Classifier {
     where
         F: Fn(&(dyn StdError + 'static)) -> Option<Evidence> + Send + Sync + 'static,
     {
-        self.errors.insert(0, Arc::new(read));
+        Arc::make_mut(&mut self.readers)
+            .errors
+            .insert(0, Arc::new(read));
         self
     }
 
@@ -47,7 +55,21 @@ impl Classifier {
     where
         F: Fn(StatusCode, &HeaderMap) -> Option<Verdict> + Send + Sync + 'static,
     {
-        self.heads.insert(0, Arc::new(read));
+        Arc::make_mut(&mut self.readers)
+            .heads
+            .insert(0, Arc::new(read));
+        self
+    }
+
+    /// Asks another one where this one does not know.
+    pub(crate) fn over(mut self, below: &Self) -> Self {
+        let readers = Arc::make_mut(&mut self.readers);
+        readers
+            .errors
+            .extend(below.readers.errors.iter().map(Arc::clone));
+        readers
+            .heads
+            .extend(below.readers.heads.iter().map(Arc::clone));
         self
     }
 
@@ -58,7 +80,12 @@ impl Classifier {
         wall: impl FnOnce() -> SystemTime,
     ) -> Verdict {
         let (status, headers) = (response.status(), response.headers());
-        if let Some(verdict) = self.heads.iter().find_map(|read| read(status, headers)) {
+        if let Some(verdict) = self
+            .readers
+            .heads
+            .iter()
+            .find_map(|read| read(status, headers))
+        {
             return verdict;
         }
         if status.as_u16() < 400 {
@@ -77,7 +104,8 @@ impl Classifier {
         let Some(source) = StdError::source(error) else {
             return Evidence::Unknown;
         };
-        self.errors
+        self.readers
+            .errors
             .iter()
             .find_map(|read| read(source))
             .or_else(|| error.evidence())
@@ -105,8 +133,8 @@ impl fmt::Debug for Classifier {
         write!(
             f,
             "Classifier({} error readers, {} head readers)",
-            self.errors.len(),
-            self.heads.len()
+            self.readers.errors.len(),
+            self.readers.heads.len()
         )
     }
 }

@@ -39,6 +39,7 @@ struct Inner {
     made: Instant,
     /// When it was made, or its first use if that names an earlier instant: what refills is counted from here.
     start: OnceLock<Instant>,
+    initial: i64,
     deposit: i64,
     capacity: Capacity,
 }
@@ -68,6 +69,7 @@ impl Budget {
             calls: CallsPerSecond::default(),
             made,
             start: OnceLock::new(),
+            initial: rates.initial,
             deposit: rates.deposit,
             capacity: rates.capacity,
         }))
@@ -117,6 +119,11 @@ impl Budget {
     )]
     pub fn balance(&self, now: Instant) -> f64 {
         self.level(now) as f64 / UNIT as f64
+    }
+
+    /// Whether it holds at least what a new one of its kind does.
+    pub(crate) fn is_full(&self, now: Instant) -> bool {
+        self.level(now) >= self.0.initial
     }
 
     fn level(&self, now: Instant) -> i64 {

@@ -111,7 +111,7 @@ fn limited<B: Body>(body: B, limit: Option<BodyLimit>) -> Guarded<B, BodyLimit> 
 pub(crate) struct Terms {
     /// The call it belongs to, if anybody opened one.
     pub(crate) call: Option<Arc<Call>>,
-    pub(crate) opened: Option<Opened>,
+    pub(crate) _opened: Option<Opened>,
     /// A retry above tells the call's story; without it the error has to.
     pub(crate) retried: bool,
     /// Taken at the first wait where nobody read the clock before.

@@ -10,7 +10,7 @@ use tower::Service;
 use super::{
     body::BodyLimit,
     config::Limits,
-    future::{self, AttemptFuture, DeadlineFuture, Terms},
+    future::{AttemptFuture, DeadlineFuture, Terms},
     policy,
 };
 use crate::{
@@ -122,7 +122,7 @@ impl<S> AttemptTimeoutService<S> {
         let decided = attempt.and_then(|attempt| attempt.limit);
         let terms = Terms {
             call: Some(joined.call),
-            opened: joined.opened,
+            _opened: joined.opened,
             retried: attempt.is_some(),
             started: Some(started),
             limit: policy::attempt_limit(given, self.limit, decided),

@@ -1,4 +1,9 @@
-use std::{future::poll_fn, pin::Pin, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    task::Poll,
+    time::{Duration, Instant},
+};
 
 use tokio::{
     runtime::{Builder, EnterGuard, Runtime},

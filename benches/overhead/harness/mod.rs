@@ -6,7 +6,7 @@ mod case;
 mod measure;
 mod options;
 mod report;
-pub(crate) mod upstream;
+mod upstream;
 
 use std::process::ExitCode;
 

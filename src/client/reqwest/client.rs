@@ -1,21 +1,40 @@
 use std::{fmt, sync::Arc};
 
+use bytes::Bytes;
 use http::{Method, Request, Response};
-use tower::{ServiceExt, util::BoxCloneSyncService};
+use tower::{Service, ServiceExt, util::BoxCloneSyncService};
 
 use super::{
     request::{self, RequestBuilder},
-    response::ClientBody,
+    response::{self, ClientBody},
     target::Home,
 };
 use crate::{
+    balance::EndpointStatus,
+    breaker::Breaker,
     call::{Body, CallPolicy},
     discover::Origin,
-    error::{Error, InvalidSetting},
+    error::{BoxError, Error, InvalidSetting},
+    retry::Budget,
 };
 
 /// The whole stack behind one type.
 pub(crate) type ClientService = BoxCloneSyncService<Request<Body>, Response<ClientBody>, Error>;
+
+/// The one box of the ready-made stack.
+pub(super) fn boxed<S, B>(service: S) -> ClientService
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = Error>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    S::Future: Send,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    BoxCloneSyncService::new(service.map_response(response::boxed))
+}
 
 /// An HTTP client that keeps calls on an even keel: the ready-made stack of all layers around reqwest.
 ///
@@ -29,6 +48,14 @@ pub(crate) type ClientService = BoxCloneSyncService<Request<Body>, Response<Clie
 pub struct Client {
     service: ClientService,
     home: Option<Arc<Home>>,
+    view: Option<Arc<View>>,
+}
+
+/// The handles to what the stack of an origin shares.
+pub(super) struct View {
+    pub(super) breaker: Breaker,
+    pub(super) budget: Option<Budget>,
+    pub(super) endpoints: Box<dyn Fn() -> Vec<EndpointStatus> + Send + Sync>,
 }
 
 impl Client {
@@ -37,18 +64,46 @@ impl Client {
     /// # Errors
     ///
     /// If the origin's host cannot stand in a URL.
-    pub(crate) fn over(
+    pub(super) fn over(
         service: ClientService,
         origin: Option<Origin>,
+        view: Option<View>,
     ) -> Result<Self, InvalidSetting> {
         let home = origin.map(Home::new).transpose()?.map(Arc::new);
-        Ok(Self { service, home })
+        Ok(Self {
+            service,
+            home,
+            view: view.map(Arc::new),
+        })
     }
 
     /// The origin that all calls go to; `None` around an existing reqwest client.
     #[must_use]
     pub fn origin(&self) -> Option<&Origin> {
         self.home().map(Home::origin)
+    }
+
+    /// The circuit breaker of the origin, to look at, to watch and to force; `None` around an existing reqwest
+    /// client, which has one for each origin.
+    #[must_use]
+    pub fn circuit_breaker(&self) -> Option<&Breaker> {
+        self.view.as_ref().map(|view| &view.breaker)
+    }
+
+    /// The retry budget of the origin; `None` without one, and around an existing reqwest client.
+    #[must_use]
+    pub fn budget(&self) -> Option<&Budget> {
+        self.view.as_ref().and_then(|view| view.budget.as_ref())
+    }
+
+    /// How each endpoint of the origin stands, those that are left out included with the reason; empty around
+    /// an existing reqwest client, and before the first call.
+    #[must_use]
+    pub fn endpoints(&self) -> Vec<EndpointStatus> {
+        self.view
+            .as_ref()
+            .map(|view| (view.endpoints)())
+            .unwrap_or_default()
     }
 
     /// Starts a `GET` of a path, or of a URL.

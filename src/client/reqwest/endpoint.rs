@@ -11,16 +11,10 @@ use super::{
     tls::{self, NoTls},
 };
 use crate::{
+    client::CONNECT_TIMEOUT,
     discover::{Endpoint, Origin, Scheme},
-    error::{BoxError, Error, InvalidSetting},
+    error::{BoxError, InvalidSetting},
 };
-
-/// How long a connection to an endpoint may take to come about, TLS included: 300 ms.
-///
-/// Inside one region it takes a few milliseconds, so 300 ms without it means a dead or cut-off endpoint, and
-/// leaves most of a second's budget to another one. A failed connection is known not to have been sent, which
-/// an attempt that ran out of its own limit is not: it has to be below that limit.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// How the clients of all endpoints of one origin are built.
 #[derive(Clone, Copy, Debug)]
@@ -158,6 +152,26 @@ fn route(
         }
     };
     Ok(Some(Route { port, host }))
+}
+
+/// Refuses, when a client is built, an endpoint that cannot be called under its origin.
+///
+/// # Errors
+///
+/// With the port or the address that differs.
+pub(crate) fn check_route(
+    origin: &Origin,
+    endpoint: &Endpoint,
+    settings: EndpointSettings,
+) -> Result<(), InvalidSetting> {
+    let routed = route(origin, endpoint.address(), settings.authority_without_port);
+    routed.map(drop).map_err(|error| {
+        InvalidSetting::new(
+            "endpoints",
+            error,
+            "endpoints that can be called under the origin's name",
+        )
+    })
 }
 
 /// Refuses, when a client is built, an `https` origin that reqwest was built without TLS for.

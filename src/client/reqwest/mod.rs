@@ -47,29 +47,28 @@
 //!
 //! Without it a call to an `https` URL fails before it is sent, with an error that names the line.
 
+mod balanced;
 mod body;
 mod client;
 mod endpoint;
 mod evidence;
 mod header;
 mod http_service;
+mod per_origin;
 mod replay;
 mod request;
 mod response;
 mod target;
 mod tls;
+mod wrapped;
+
+pub use super::CONNECT_TIMEOUT;
 
 pub use self::{
     client::Client,
-    endpoint::CONNECT_TIMEOUT,
     evidence::evidence,
     http_service::{HttpService, ResponseFuture},
     request::RequestBuilder,
     response::into_response,
-};
-pub(crate) use self::{
-    client::ClientService,
-    endpoint::{EndpointSettings, check_tls, endpoint_client},
-    evidence::reqwest_classifier,
-    response::{ClientBody, boxed},
+    wrapped::Wrapped,
 };

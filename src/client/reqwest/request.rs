@@ -336,7 +336,7 @@ mod tests {
         });
         let service: ClientService = BoxCloneSyncService::new(echo.map_err(Error::from_inner));
         let origin = origin.map(|origin| Origin::parse(origin).expect("an origin"));
-        Client::over(service, origin).expect("a host")
+        Client::over(service, origin, None).expect("a host")
     }
 
     fn payments() -> Client {

@@ -1,0 +1,198 @@
+use std::{fmt, time::Duration};
+
+use tower::util::{Either, option_layer};
+
+use super::stamp::{BeforeAttempt, Stamp, StampLayer};
+use crate::{
+    breaker::{Breaker, BreakerConfig, CircuitBreakerLayer, CircuitBreakerService},
+    classify::Classifier,
+    error::InvalidSetting,
+    idempotency::{IdempotencyKeyLayer, IdempotencyKeyService, IdempotencyKeys},
+    retry::{Budget, Retry, RetryLayer, RetryService},
+    rng::Random,
+    stack::Stack,
+    timeout::{AttemptTimeoutLayer, BODY_IDLE, DeadlineLayer, DeadlineService},
+};
+
+/// How long a whole call may take by default: 3 s.
+///
+/// Longer than any healthy call of one service to another, short enough that callers who wait for a dead
+/// dependency do not pile up.
+pub const DEADLINE: Duration = Duration::from_secs(3);
+
+/// What the ready-made stacks are made of.
+#[derive(Clone)]
+pub(crate) struct Settings {
+    pub(crate) deadline: Duration,
+    pub(crate) body_idle: Duration,
+    pub(crate) attempt_timeout: Option<Duration>,
+    pub(crate) keys: Option<IdempotencyKeys>,
+    pub(crate) retry: Retry,
+    pub(crate) breaker: BreakerChoice,
+    pub(crate) before_attempt: Option<BeforeAttempt>,
+    pub(crate) classifier: Classifier,
+    pub(crate) random: Random,
+}
+
+/// Which breaker stands before the whole destination.
+#[derive(Clone, Debug)]
+pub(crate) enum BreakerChoice {
+    /// One of its own, by these rules.
+    Rules(Box<BreakerConfig>),
+    /// One that others see too.
+    Shared(Breaker),
+    /// None.
+    Off,
+}
+
+type Stamped<S> = Either<Stamp<CircuitBreakerService<S>>, CircuitBreakerService<S>>;
+type Retried<S> = RetryService<Stamped<S>>;
+type Keyed<S> = Either<IdempotencyKeyService<Retried<S>>, Retried<S>>;
+/// The whole stack over a service that makes single attempts.
+pub(crate) type Deadlined<S> = DeadlineService<Keyed<S>>;
+
+/// A stack, and the handles to what its layers share.
+pub(crate) struct Composed<S> {
+    pub(crate) service: S,
+    pub(crate) breaker: Breaker,
+    pub(crate) budget: Option<Budget>,
+}
+
+impl<S> Composed<S> {
+    pub(crate) fn map<T>(self, service: impl FnOnce(S) -> T) -> Composed<T> {
+        Composed {
+            service: service(self.service),
+            breaker: self.breaker,
+            budget: self.budget,
+        }
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            deadline: DEADLINE,
+            body_idle: BODY_IDLE,
+            attempt_timeout: None,
+            keys: None,
+            retry: Retry::default(),
+            breaker: BreakerChoice::Rules(Box::new(BreakerConfig::service_default())),
+            before_attempt: None,
+            classifier: Classifier::default(),
+            random: Random::default(),
+        }
+    }
+}
+
+impl Settings {
+    /// Checks what one layer alone cannot: limits that do not fit into one another.
+    ///
+    /// # Errors
+    /// The first that does not fit.
+    pub(crate) fn checked(self, connect_timeout: Option<Duration>) -> Result<Self, InvalidSetting> {
+        let limit = self.attempt_timeout.unwrap_or(self.deadline / 2);
+        let named = self.attempt_timeout.is_some();
+        if named && limit > self.deadline && limit != Duration::MAX {
+            let value = format!("{limit:?}");
+            return Err(InvalidSetting::new(
+                "attempt_timeout",
+                value,
+                "at most the deadline",
+            ));
+        }
+        match connect_timeout {
+            Some(connect) if connect.is_zero() => {
+                Err(InvalidSetting::new("connect_timeout", "0s", "above zero"))
+            }
+            Some(connect) if connect >= limit => {
+                let value = format!("{connect:?} with attempts of at most {limit:?}");
+                Err(InvalidSetting::new(
+                    "connect_timeout",
+                    value,
+                    "below the attempt timeout",
+                ))
+            }
+            _ => Ok(self),
+        }
+    }
+
+    /// Adds what the edge knows of its transport's errors, below what the user said.
+    pub(crate) fn reading(mut self, transport: &Classifier) -> Self {
+        self.classifier = self.classifier.over(transport);
+        self
+    }
+
+    /// The innermost layer: it ends each attempt at its own limit or at the call's deadline.
+    ///
+    /// # Errors
+    /// If the limit is zero.
+    pub(crate) fn attempt_layer(&self) -> Result<AttemptTimeoutLayer, InvalidSetting> {
+        self.attempt_timeout.map_or_else(
+            || Ok(AttemptTimeoutLayer::default()),
+            AttemptTimeoutLayer::new,
+        )
+    }
+
+    /// Puts the layers around the service that makes single attempts, which is the last to end at the
+    /// deadline: so one timer serves them all.
+    ///
+    /// # Errors
+    /// The first setting that is out of range.
+    pub(crate) fn compose<S: Clone>(
+        &self,
+        attempts: impl FnOnce(&Breaker) -> S,
+    ) -> Result<Composed<Deadlined<S>>, InvalidSetting> {
+        let classifier = || self.classifier.clone();
+        let retry = self
+            .retry
+            .clone()
+            .classifier(classifier())
+            .random(self.random.clone())
+            .build()?;
+        let breaker = self.breaker()?;
+        let keys = self
+            .keys
+            .clone()
+            .map(IdempotencyKeyLayer::new)
+            .transpose()?;
+        let stamp = self.before_attempt.clone().map(StampLayer::new);
+        let deadline = DeadlineLayer::new(self.deadline)?.body_idle(self.body_idle)?;
+        let service = Stack::new()
+            .deadline(deadline.covered())
+            .layer(option_layer(keys))
+            .retry(RetryLayer::new(retry.clone()).covered())
+            .layer(option_layer(stamp))
+            .circuit_breaker(CircuitBreakerLayer::new(breaker.clone()).classifier(classifier()))
+            .service(attempts(&breaker));
+        Ok(Composed {
+            service,
+            breaker,
+            budget: retry.budget().cloned(),
+        })
+    }
+
+    fn breaker(&self) -> Result<Breaker, InvalidSetting> {
+        match &self.breaker {
+            BreakerChoice::Rules(config) => (**config).clone().build(),
+            BreakerChoice::Shared(breaker) => Ok(breaker.clone()),
+            BreakerChoice::Off => {
+                let breaker = BreakerConfig::service_default().build()?;
+                breaker.force_closed();
+                Ok(breaker)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("deadline", &self.deadline)
+            .field("body_idle", &self.body_idle)
+            .field("attempt_timeout", &self.attempt_timeout)
+            .field("keys", &self.keys)
+            .field("retry", &self.retry)
+            .field("breaker", &self.breaker)
+            .finish_non_exhaustive()
+    }
+}
