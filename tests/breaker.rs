@@ -13,7 +13,8 @@ use std::{
 
 use evenkeel::{
     AttemptTimeoutLayer, Body, BoxError, Breaker, BreakerConfig, CallPolicy, CircuitBreakerLayer,
-    DeadlineLayer, Disposition, Error, ErrorKind, Random, Retry, RetryLayer,
+    DeadlineLayer, Disposition, Endpoint, Error, ErrorKind, Fixed, Random, Retry, RetryLayer,
+    balance::{Balancer, Ejection, Pick},
     breaker::{Cause, CircuitBreakerService, CloseWhen, State, Trial},
     call::Stop,
     classify::{Class, Classifier, Evidence, Verdict},
@@ -1358,6 +1359,47 @@ async fn breakers_of_one_seed_break_equally_long() {
         breaker.snapshot().next_probe_in
     };
     assert_eq!(lengths(), lengths());
+}
+
+// ===== above a balancer =====
+
+/// Calls until it opens, over three endpoints of these weights that all answer with this.
+async fn opens_over(weights: [u32; 3], act: Act) -> bool {
+    let breaker = built(BreakerConfig::service_default());
+    let endpoints = weights.into_iter().enumerate().map(|(index, weight)| {
+        let endpoint = Endpoint::parse(&format!("10.0.0.{}:80", index + 1));
+        endpoint.expect("an address").with_weight(weight)
+    });
+    let mock = Mock::new(std::iter::repeat_n(act, 60));
+    let made = mock.clone();
+    let balancer = Balancer::builder(Fixed::new(endpoints))
+        .ejection(Ejection::off())
+        .pick(Pick::random())
+        .random(Random::seeded(1))
+        .build(move |_| Ok(made.clone()))
+        .expect("in range");
+    let stack = CircuitBreakerLayer::new(breaker.clone()).layer(balancer);
+    for _ in 0..60 {
+        let answer = stack.clone().oneshot(get()).await;
+        if let Ok(response) = answer {
+            let _ = response.into_body().collect().await;
+        }
+        advance(millis(10)).await;
+    }
+    breaker.opened() > 0
+}
+
+#[tokio::test(start_paused = true)]
+async fn failures_of_one_endpoint_alone_do_not_open_the_circuit_of_its_service() {
+    let acts = [
+        Act::status(503),
+        reset(),
+        body([Step::Data("a"), Step::Fail]),
+    ];
+    for act in acts {
+        assert!(!opens_over([1_000_000, 1, 1], act.clone()).await);
+        assert!(opens_over([1, 1, 1], act).await);
+    }
 }
 
 // ===== runtimes and clocks =====

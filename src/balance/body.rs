@@ -101,7 +101,11 @@ impl Settle for InFlight {
         let now = clock::recent();
         match end {
             End::Complete => self.ticket.over(now, || self.random.unit()),
-            End::Failed(_) => self.ticket.body_failed(now, || self.random.unit()),
+            End::Failed(_) => {
+                self.ticket.body_failed(now, || self.random.unit());
+                // A breaker above asks where it failed.
+                self.note(now);
+            }
         }
     }
 }
