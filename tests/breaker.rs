@@ -1402,6 +1402,20 @@ async fn failures_of_one_endpoint_alone_do_not_open_the_circuit_of_its_service()
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_breaker_on_top_tells_what_happened() {
+    let breaker = built(BreakerConfig::service_default());
+    let balancer = Balancer::builder(Fixed::new(["10.0.0.1:80"]))
+        .build(|_| Ok(Mock::new([Act::fail(io::ErrorKind::ConnectionRefused)])))
+        .expect("in range");
+    let stack = CircuitBreakerLayer::new(breaker).layer(balancer);
+    let error = stack.oneshot(get()).await.expect_err("refused");
+    let attempts = error.report().attempts();
+    assert_eq!(attempts.len(), 1, "{error}");
+    assert_eq!(attempts[0].endpoint(), Some("10.0.0.1:80"));
+    assert_eq!(error.disposition(), Disposition::NotSent);
+}
+
 // ===== runtimes and clocks =====
 
 /// RUN-02, tower-rs/tower#139, tokio-rs/tokio#1713

@@ -9,8 +9,8 @@ use super::handle::Breaker;
 use super::policy::{
     Ending, Finished, Limits, Outcome, Pass, Seen, blame, blame_error, stands, wish,
 };
-use crate::call::Call;
-use crate::classify::Classifier;
+use crate::call::{AttemptReport, Call};
+use crate::classify::{Class, Classifier};
 use crate::clock;
 use crate::error::{BoxError, Error};
 use crate::guarded::{End, Guarded, Settle};
@@ -83,23 +83,46 @@ impl Trial {
         response.map(Guarded::unguarded)
     }
 
-    /// An error came instead of a head.
-    pub(crate) fn failed(mut self, error: Error) -> Error {
+    /// An error came instead of a head; it leaves with what the classifier knows of it, and with the story of
+    /// the call where nobody above tells it.
+    pub(crate) fn failed(mut self, error: Error, outermost: bool) -> Error {
         let now = clock::recent();
-        let outcome = self.outcome_of(&error, now);
+        let verdict = self.watched.classifier.error(&error);
+        let outcome = self.outcome_of(&error, verdict.class, now);
         self.end(self.ended(outcome, now), now);
-        error
+        let error = error.with_disposition(verdict.disposition);
+        match &self.call {
+            Some(call) if outermost => self.tell(call, error, now),
+            _ => error,
+        }
     }
 
-    fn outcome_of(&self, error: &Error, now: Instant) -> Outcome {
-        let class = self.watched.classifier.error(error).class;
+    fn tell(&self, call: &Call, error: Error, now: Instant) -> Error {
+        if !error.report().attempts().is_empty() {
+            return error;
+        }
+        call.ended(AttemptReport {
+            number: 1,
+            endpoint: call.endpoint().map(|facts| facts.name),
+            ran: self.ran(now).unwrap_or_default(),
+            outcome: self.watched.classifier.outcome(&error),
+            disposition: error.disposition(),
+            backoff: None,
+        });
+        error.with_report(call.report(now))
+    }
+
+    fn outcome_of(&self, error: &Error, class: Class, now: Instant) -> Outcome {
         blame_error(error.kind(), class, self.ran(now), self.limits())
     }
 
     /// The body broke off.
     fn broke_off(&mut self, error: &BoxError, now: Instant) {
         let outcome = match error.downcast_ref::<Error>() {
-            Some(ours) => self.outcome_of(ours, now),
+            Some(ours) => {
+                let class = self.watched.classifier.error(ours).class;
+                self.outcome_of(ours, class, now)
+            }
             None => Outcome::Failure,
         };
         self.end(self.ended(outcome, now), now);

@@ -73,7 +73,13 @@ where
         Poll::Ready(match (answer, this.trial.take()) {
             (Ok(response), Some(trial)) => Ok(trial.answered(response)),
             (Ok(response), None) => Ok(response.map(Guarded::unguarded)),
-            (Err(error), Some(trial)) => Err(trial.failed(error)),
+            (Err(error), Some(trial)) => {
+                let outermost = this
+                    .joined
+                    .as_ref()
+                    .is_some_and(|joined| joined.opened.is_some());
+                Err(trial.failed(error, outermost))
+            }
             (Err(error), None) => Err(error),
         })
     }
