@@ -805,6 +805,29 @@ async fn a_short_deadline_of_one_call_does_not_blame_the_service() {
     assert_eq!(breaker.snapshot().neutral, 2);
 }
 
+/// CLS-04: twice the usual time is enough, however short the deadline that the call brought.
+#[tokio::test(start_paused = true)]
+async fn a_deadline_of_one_call_counts_once_it_leaves_twice_the_usual_time() {
+    for (given, failed) in [(19, 0), (20, 1)] {
+        let breaker = built(on_first_failure());
+        let usual = std::iter::repeat_n(Act::ok().after(millis(10)), 20);
+        let stack = ServiceBuilder::new()
+            .layer(DeadlineLayer::new(3 * SECOND).expect("above zero"))
+            .layer(CircuitBreakerLayer::new(breaker.clone()))
+            .service(Mock::new(usual.chain([Act::hang()])));
+        for _ in 0..20 {
+            stack.clone().oneshot(get()).await.expect("a response");
+        }
+        let mut request = get();
+        request
+            .extensions_mut()
+            .insert(CallPolicy::new().deadline(millis(given)));
+        stack.oneshot(request).await.expect_err("it hangs");
+        let snapshot = breaker.snapshot();
+        assert_eq!((snapshot.failed, snapshot.neutral), (failed, 1 - failed));
+    }
+}
+
 /// CLS-04: the client's own deadline, above the breaker, drops the future: a timeout all the same.
 #[tokio::test(start_paused = true)]
 async fn a_hung_service_opens_it_where_only_a_deadline_above_ends_the_calls() {
