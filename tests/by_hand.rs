@@ -1,5 +1,6 @@
 //! The layers put together by hand around an existing reqwest client, over real sockets.
 #![cfg(feature = "reqwest")]
+#![allow(clippy::unwrap_used, reason = "a step that fails, fails its test")]
 
 mod support;
 
