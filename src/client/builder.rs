@@ -40,7 +40,7 @@ pub struct Balanced {
     pub(super) slow_start: SlowStart,
     pub(super) max_in_flight: u32,
     pub(super) trust_empty: bool,
-    pub(super) connect_timeout: Duration,
+    pub(super) connect_timeout: Option<Duration>,
     pub(super) authority_without_port: bool,
 }
 
@@ -136,7 +136,7 @@ impl ClientBuilder<Balanced> {
             slow_start: SlowStart::default(),
             max_in_flight: DEFAULT_MAX_IN_FLIGHT,
             trust_empty: false,
-            connect_timeout: CONNECT_TIMEOUT,
+            connect_timeout: None,
             authority_without_port: false,
         })
     }
@@ -200,9 +200,10 @@ impl ClientBuilder<Balanced> {
 
     /// How long a connection to an endpoint may take to come about.
     ///
-    /// Range: above zero, below the attempt timeout. Default: 300 ms.
+    /// Range: above zero, below the attempt timeout. Default: 300 ms, or half of what an attempt may take
+    /// (the attempt timeout, else half the deadline) if that is less.
     pub fn connect_timeout(mut self, limit: Duration) -> Self {
-        self.target.connect_timeout = limit;
+        self.target.connect_timeout = Some(limit);
         self
     }
 

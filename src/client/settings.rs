@@ -90,30 +90,37 @@ impl Settings {
     /// # Errors
     /// The first that does not fit.
     pub(crate) fn checked(self, connect_timeout: Option<Duration>) -> Result<Self, InvalidSetting> {
-        let limit = self.attempt_timeout.unwrap_or(self.deadline / 2);
-        let named = self.attempt_timeout.is_some();
-        if named && limit > self.deadline && limit != Duration::MAX {
+        let limit = self.attempt_limit();
+        let limits = [
+            ("deadline", Some(self.deadline)),
+            ("attempt_timeout", self.attempt_timeout),
+            ("body_idle", Some(self.body_idle)),
+            ("connect_timeout", connect_timeout),
+        ];
+        if let Some((field, _)) = limits
+            .iter()
+            .find(|(_, limit)| *limit == Some(Duration::ZERO))
+        {
+            return Err(InvalidSetting::new(field, "0s", "above zero"));
+        }
+        if self.attempt_timeout.is_some() && limit > self.deadline && limit != Duration::MAX {
             let value = format!("{limit:?}");
-            return Err(InvalidSetting::new(
-                "attempt_timeout",
-                value,
-                "at most the deadline",
-            ));
+            let allowed = "at most the deadline";
+            return Err(InvalidSetting::new("attempt_timeout", value, allowed));
         }
         match connect_timeout {
-            Some(connect) if connect.is_zero() => {
-                Err(InvalidSetting::new("connect_timeout", "0s", "above zero"))
-            }
             Some(connect) if connect >= limit => {
                 let value = format!("{connect:?} with attempts of at most {limit:?}");
-                Err(InvalidSetting::new(
-                    "connect_timeout",
-                    value,
-                    "below the attempt timeout",
-                ))
+                let allowed = "below the attempt timeout";
+                Err(InvalidSetting::new("connect_timeout", value, allowed))
             }
             _ => Ok(self),
         }
+    }
+
+    /// The longest that an attempt may take if another is to follow.
+    pub(crate) fn attempt_limit(&self) -> Duration {
+        self.attempt_timeout.unwrap_or(self.deadline / 2)
     }
 
     /// Adds what the edge knows of its transport's errors, below what the user said.

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     balance::Balancer,
-    client::{Balanced, ClientBuilder, Reviving},
+    client::{Balanced, CONNECT_TIMEOUT, ClientBuilder, Reviving},
     discover::{Discover, Endpoint, Fixed, LookupHost, Origin},
     error::InvalidSetting,
 };
@@ -42,14 +42,14 @@ impl ClientBuilder<Balanced> {
         let Self { settings, target } = self;
         let origin = target.origin.clone()?;
         endpoint::check_tls(&origin)?;
+        let settings = settings.checked(target.connect_timeout)?;
+        let default_connect = || CONNECT_TIMEOUT.min(settings.attempt_limit() / 2);
         let edge = EndpointSettings {
-            connect_timeout: target.connect_timeout,
+            connect_timeout: target.connect_timeout.unwrap_or_else(default_connect),
             authority_without_port: target.authority_without_port,
         };
         let source = source(&origin, &target, edge)?;
-        let settings = settings
-            .checked(Some(edge.connect_timeout))?
-            .reading(&reqwest_classifier());
+        let settings = settings.reading(&reqwest_classifier());
         let attempt = settings.attempt_layer()?;
         let named = origin.clone();
         let config = Balancer::builder(source)
