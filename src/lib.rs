@@ -157,7 +157,7 @@ pub use self::client::{
     reqwest::{self, Client, RequestBuilder},
 };
 pub use self::{
-    balance::{Balancer, Ejection, Pick, SlowStart},
+    balance::{Balancer, BalancerConfig, Ejection, Pick, SlowStart},
     breaker::{Breaker, BreakerConfig, CircuitBreakerLayer},
     call::{Body, CallPolicy, Deadline, Disposition, IdempotencyKey, InvalidKey, KeyScope, Report},
     discover::{Discover, Endpoint, Fixed, LookupHost, Origin},

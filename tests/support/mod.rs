@@ -8,6 +8,7 @@
     reason = "each test binary uses a part, and nothing here is published"
 )]
 
+pub mod fleet;
 pub mod mock;
 pub mod nowhere;
 pub mod reply;

@@ -197,6 +197,9 @@ impl Ticket {
     }
 
     fn settle(&mut self, outcome: Outcome, now: Instant, unit: impl FnOnce() -> f64) {
+        if self.stage == Stage::Over {
+            return;
+        }
         let stats = &self.claim.seat.stats;
         stats.load.answered(self.claim.slot);
         let took = match self.stage {
@@ -251,3 +254,6 @@ impl Ticket {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

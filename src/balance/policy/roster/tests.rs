@@ -1,1 +1,156 @@
+use std::time::Duration;
+
+use proptest::prelude::{prop, prop_assert, prop_assert_eq, proptest};
+
 use super::*;
+use crate::balance::{
+    config::{Pick, SlowStart},
+    policy::{ejection_rule::Ejection, set::Rules},
+};
+
+fn shared(now: Instant) -> Shared {
+    let rules = Rules {
+        pick: Pick::default(),
+        ejection: Ejection::consecutive(1),
+        slow_start: SlowStart::default(),
+        max_in_flight: 9,
+    };
+    Shared::new(rules, now, 0)
+}
+
+fn endpoint((port, weight): (u16, u32)) -> Endpoint {
+    Endpoint::new(SocketAddr::from(([10, 0, 0, 1], port))).with_weight(weight)
+}
+
+/// Makes "services" that are the port and a number of their own, and fails for ports from 90 on.
+fn answer(
+    roster: &mut Roster<(u16, u64)>,
+    shared: &Shared,
+    now: Instant,
+    set: &[(u16, u32)],
+) -> Option<Snapshot<(u16, u64)>> {
+    let set: Vec<_> = set.iter().copied().map(endpoint).collect();
+    let made = roster.without_service(&set).into_iter().map(|endpoint| {
+        let port = endpoint.address().port();
+        let service = match port {
+            90.. => Err(Cause::new("no")),
+            _ => Ok((port, roster.last_serial)),
+        };
+        (endpoint, service)
+    });
+    let made = made.collect();
+    roster.update(&set, made, shared, now)
+}
+
+fn ports(snapshot: &Snapshot<(u16, u64)>) -> Vec<u16> {
+    let seats = snapshot.set.seats.iter().zip(snapshot.services.iter());
+    let mut ports: Vec<_> = seats
+        .map(|(seat, service)| {
+            assert_eq!(seat.endpoint.address().port(), service.0);
+            service.0
+        })
+        .collect();
+    ports.sort_unstable();
+    ports
+}
+
+#[test]
+fn an_endpoint_that_stays_keeps_its_service_and_its_statistics() {
+    let now = Instant::now();
+    let (mut roster, shared) = (Roster::default(), shared(now));
+    let first = answer(&mut roster, &shared, now, &[(1, 1), (2, 1)]).expect("a first set");
+    let second = answer(&mut roster, &shared, now, &[(2, 5), (3, 1)]).expect("another set");
+    let stats = |snapshot: &Snapshot<(u16, u64)>| {
+        let mut seats = snapshot.set.seats.iter();
+        let seat = seats.find(|seat| seat.endpoint.address().port() == 2);
+        Arc::clone(&seat.expect("it stayed").stats)
+    };
+    assert!(Arc::ptr_eq(&stats(&first), &stats(&second)));
+    assert_eq!(ports(&second), [2, 3]);
+    assert_eq!(roster.take_gone(), [(1, 0)]);
+}
+
+#[test]
+fn the_same_answer_again_is_no_change() {
+    let now = Instant::now();
+    let (mut roster, shared) = (Roster::default(), shared(now));
+    let set = [(1, 0), (2, 3), (95, 1)];
+    assert!(answer(&mut roster, &shared, now, &set).is_some());
+    for _ in 0..10 {
+        assert!(answer(&mut roster, &shared, now, &set).is_none());
+    }
+}
+
+#[test]
+fn only_those_that_join_somebody_start_slowly() {
+    let now = Instant::now();
+    let (mut roster, shared) = (Roster::default(), shared(now));
+    let joined = |snapshot: Snapshot<_>| {
+        let seats = snapshot.set.seats.iter();
+        seats.filter(|seat| seat.stats.joined.is_some()).count()
+    };
+    let first = answer(&mut roster, &shared, now, &[(1, 1), (2, 1)]);
+    assert_eq!(first.map(joined), Some(0));
+    let second = answer(&mut roster, &shared, now, &[(1, 1), (2, 1), (3, 1)]);
+    assert_eq!(second.map(joined), Some(1));
+    let replaced = answer(&mut roster, &shared, now, &[(4, 1), (5, 1)]);
+    assert_eq!(replaced.map(joined), Some(0), "there is nobody to be warm");
+}
+
+#[test]
+fn an_ejected_endpoint_that_leaves_or_loses_its_weight_takes_up_no_place() {
+    let now = Instant::now();
+    let (mut roster, shared) = (Roster::default(), shared(now));
+    let snapshot = answer(&mut roster, &shared, now, &[(1, 1), (2, 1), (3, 1), (4, 1)]);
+    for seat in snapshot.expect("a set").set.seats.iter().take(2) {
+        let failed = super::super::ejection::Failed {
+            size: 4,
+            age: Duration::ZERO,
+            unit: 0.0,
+        };
+        let health = &seat.stats.health;
+        let others = super::super::tally::Counted::default;
+        health.failure(
+            health.permit(),
+            &shared.ejected,
+            &shared.rules.ejection,
+            failed,
+            others,
+        );
+    }
+    assert_eq!(shared.ejected.count(), 2);
+    answer(&mut roster, &shared, now, &[(1, 0), (3, 1), (4, 1)]);
+    assert_eq!(shared.ejected.count(), 0);
+}
+
+proptest! {
+    /// After any answers the seats are those with a weight (all, if none has one), each with its own service, and a
+    /// serial number stands for one stay of one endpoint.
+    #[test]
+    fn the_set_is_what_the_last_answer_says(
+        answers in prop::collection::vec(prop::collection::btree_map(1u16..100, 0u32..3, 0..90), 1..12),
+    ) {
+        let now = Instant::now();
+        let (mut roster, shared) = (Roster::default(), shared(now));
+        let mut serials: HashMap<u64, u16> = HashMap::new();
+        let mut last = None;
+        for set in &answers {
+            let set: Vec<_> = set.iter().map(|(port, weight)| (*port, *weight)).collect();
+            last = answer(&mut roster, &shared, now, &set).or(last);
+            let Some(snapshot) = &last else { continue };
+            let served = || set.iter().filter(|(port, _)| *port < 90);
+            let weightless = served().all(|(_, weight)| *weight == 0);
+            let expected: Vec<_> = served()
+                .filter(|(_, weight)| weightless || *weight > 0)
+                .map(|(port, _)| *port)
+                .collect();
+            prop_assert_eq!(ports(snapshot), expected);
+            for seat in snapshot.set.seats.iter() {
+                let port = seat.endpoint.address().port();
+                prop_assert_eq!(*serials.entry(seat.stats.serial).or_insert(port), port);
+            }
+            prop_assert_eq!(roster.status(&shared, now).len(), set.len());
+            prop_assert!(snapshot.set.len() > 0 || matches!(snapshot.answer, Answer::Given(Some(_))));
+        }
+    }
+}
