@@ -1,9 +1,4 @@
-use std::{
-    future::poll_fn,
-    pin::Pin,
-    task::Poll,
-    time::{Duration, Instant},
-};
+use std::{future::poll_fn, pin::Pin, task::Poll, time::Duration};
 
 use tokio::{
     runtime::{Builder, EnterGuard, Runtime},

@@ -6,7 +6,7 @@ mod case;
 mod measure;
 mod options;
 mod report;
-mod upstream;
+pub(crate) mod upstream;
 
 use std::process::ExitCode;
 

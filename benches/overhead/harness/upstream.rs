@@ -1,6 +1,7 @@
 //! The service at the bottom, the calls made of it, and how they are driven.
 
 use std::{
+    fmt,
     future::Future,
     hint::black_box,
     io,
@@ -103,34 +104,41 @@ pub(crate) fn post() -> Request {
 ///
 /// # Panics
 /// The batch does if a call fails.
-pub(crate) fn calls<S, B, RB>(service: S, template: Request, body: fn(Bytes) -> B) -> Batch
+pub(crate) fn calls<S, B, RB>(mut service: S, template: Request, body: fn(Bytes) -> B) -> Batch
 where
     S: Service<Request<B>, Response = Response<RB>> + 'static,
-    S::Error: std::fmt::Debug,
+    S::Error: fmt::Debug,
     RB: http_body::Body,
-    RB::Error: std::fmt::Debug,
+    RB::Error: fmt::Debug,
     B: 'static,
 {
-    let mut service = service;
-    repeat(move || {
-        let request = black_box(&template).clone().map(body);
-        in_place(call(&mut service, request));
+    calls_by(template, body, async move |request| {
+        let ready = service.ready().await.expect("the service is ready");
+        ready.call(request).await.expect("the call succeeds")
     })
 }
 
-async fn call<S, B, RB>(service: &mut S, request: Request<B>)
+/// The same for what is no service.
+pub(crate) fn calls_by<B, RB>(
+    template: Request,
+    body: fn(Bytes) -> B,
+    mut call: impl AsyncFnMut(Request<B>) -> Response<RB> + 'static,
+) -> Batch
 where
-    S: Service<Request<B>, Response = Response<RB>>,
-    S::Error: std::fmt::Debug,
+    B: 'static,
     RB: http_body::Body,
-    RB::Error: std::fmt::Debug,
+    RB::Error: fmt::Debug,
 {
-    let ready = service.ready().await.expect("the service is ready");
-    let response = ready.call(request).await.expect("the call succeeds");
-    let mut body = pin!(response.into_body());
-    while let Some(frame) = body.frame().await {
-        drop(black_box(frame.expect("the body is whole")));
-    }
+    repeat(move || {
+        let request = black_box(&template).clone().map(body);
+        in_place(async {
+            let response = call(request).await;
+            let mut body = pin!(response.into_body());
+            while let Some(frame) = body.frame().await {
+                drop(black_box(frame.expect("the body is whole")));
+            }
+        });
+    })
 }
 
 /// Polls without a scheduler until the future is done.
