@@ -14,6 +14,7 @@ fn main() -> ExitCode {
         rows::raw(),
         rows::tower::cases(),
         rows::layers::cases(),
+        rows::balancer::cases(),
         rows::decisions::cases(),
     ]
     .into_iter()

@@ -7,7 +7,7 @@ use recloser::{AsyncRecloser, Recloser};
 use tower::Service;
 
 use crate::{
-    harness::{Batch, Case, Upstream, Work, on_two_threads, post, repeat, upstream::calls_by},
+    harness::{Batch, Case, Upstream, on_two_threads, post, repeat, upstream::calls_by},
     rows::layered,
 };
 
@@ -24,36 +24,35 @@ pub(crate) fn calls() -> Vec<Case> {
 }
 
 pub(crate) fn decisions() -> Vec<Case> {
-    let case = |name: &str, work, make: fn() -> Batch| Case::new(DECISIONS, name, work, make);
+    let case = |name: &str, make: fn() -> Batch| Case::new(DECISIONS, name, make);
     vec![
-        case("recloser closed", Work::Decision, || {
+        case("recloser closed", || {
             let breaker = Recloser::default();
             repeat(move || recloser_decision(&breaker))
         }),
-        case("recloser closed, 2 threads", Work::Shared, || {
+        case("recloser closed, 2 threads", || {
             let breaker = Recloser::default();
             on_two_threads(move || recloser_decision(&breaker))
-        }),
-        case("failsafe (default) closed", Work::Decision, || {
+        })
+        .shared(),
+        case("failsafe (default) closed", || {
             let breaker = Config::new().build();
             repeat(move || failsafe_decision(&breaker))
         }),
-        case("failsafe (default) closed, 2 threads", Work::Shared, || {
+        case("failsafe (default) closed, 2 threads", || {
             let breaker = Config::new().build();
             on_two_threads(move || failsafe_decision(&breaker))
-        }),
-        case("failsafe (consecutive) closed", Work::Decision, || {
+        })
+        .shared(),
+        case("failsafe (consecutive) closed", || {
             let breaker = consecutive();
             repeat(move || failsafe_decision(&breaker))
         }),
-        case(
-            "failsafe (consecutive) closed, 2 threads",
-            Work::Shared,
-            || {
-                let breaker = consecutive();
-                on_two_threads(move || failsafe_decision(&breaker))
-            },
-        ),
+        case("failsafe (consecutive) closed, 2 threads", || {
+            let breaker = consecutive();
+            on_two_threads(move || failsafe_decision(&breaker))
+        })
+        .shared(),
     ]
 }
 

@@ -21,6 +21,7 @@ fn main() -> ExitCode {
         seatbelt::cases(),
         breakers::calls(),
         rows::layers::cases(),
+        rows::balancer::cases(),
         breakers::decisions(),
         rows::decisions::cases(),
     ]

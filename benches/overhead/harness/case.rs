@@ -5,55 +5,39 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::upstream::Upstream;
-
 /// Does this many operations and says how long they took, on the wall.
 pub(crate) type Batch = Box<dyn FnMut(u64) -> Duration>;
 
 /// One row of the report.
 pub(crate) struct Case {
     pub(crate) name: String,
-    pub(crate) work: Work,
     /// The part of the report it stands in.
     pub(crate) part: &'static str,
+    /// The row that it is compared with.
+    pub(crate) over: Option<String>,
+    /// Whether other threads do part of the work: then only its time is known.
+    pub(crate) is_shared: bool,
     pub(crate) limits: Vec<Limit>,
     pub(crate) make: Box<dyn Fn() -> Batch>,
-}
-
-/// What one operation of a case is, and so what it can be compared with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Work {
-    /// The call of nothing but the service at the bottom: what the others are compared with.
-    Raw(Upstream),
-    /// A call through layers.
-    Call(Upstream),
-    /// A decision alone.
-    Decision,
-    /// A decision alone, on two threads at once: time only.
-    Shared,
-}
-
-impl Work {
-    /// Whether all of the work is done by the thread that asks for it.
-    pub(super) fn is_counted(self) -> bool {
-        self != Self::Shared
-    }
 }
 
 /// What a row has to keep within.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Limit {
-    /// Nanoseconds over raw, on a machine where raw takes [`REFERENCE_RAW`].
-    OverRaw(f64),
+    /// Nanoseconds over the row it is compared with, on a machine where raw takes [`REFERENCE_RAW`].
+    Over(f64),
     /// Nanoseconds in all, on such a machine.
     Nanos(f64),
     /// Instructions in all.
     Instructions(f64),
-    /// Instructions over raw.
-    InstructionsOverRaw(f64),
-    /// Allocations over raw; those of a decision are all over raw.
+    /// Instructions over the row it is compared with.
+    InstructionsOver(f64),
+    /// Allocations over the row it is compared with, else in all.
     Allocations(f64),
 }
+
+/// The row that tells how fast the machine is.
+pub(crate) const RAW: &str = "raw / ready";
 
 /// What a raw call took on the machine of the targets: times are scaled by it, so that they are ratios.
 pub(crate) const REFERENCE_RAW: f64 = 99.0;
@@ -62,16 +46,28 @@ impl Case {
     pub(crate) fn new(
         part: &'static str,
         name: impl Into<String>,
-        work: Work,
         make: impl Fn() -> Batch + 'static,
     ) -> Self {
         Self {
             name: name.into(),
-            work,
             part,
+            over: None,
+            is_shared: false,
             limits: Vec::new(),
             make: Box::new(make),
         }
+    }
+
+    #[must_use]
+    pub(crate) fn over(mut self, name: impl Into<String>) -> Self {
+        self.over = Some(name.into());
+        self
+    }
+
+    #[must_use]
+    pub(crate) fn shared(mut self) -> Self {
+        self.is_shared = true;
+        self
     }
 
     #[must_use]

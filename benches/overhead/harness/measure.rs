@@ -9,7 +9,7 @@ use tokio::{
 use super::{
     allocations,
     callgrind::Counter,
-    case::{Batch, Case, Work},
+    case::{Batch, Case, RAW},
     options::Options,
 };
 
@@ -73,7 +73,7 @@ impl Row<'_> {
 pub(super) fn all<'a>(cases: &'a [Case], options: &Options) -> Vec<Row<'a>> {
     let mut chosen: Vec<Chosen> = cases
         .iter()
-        .filter(|case| is_asked_for(case, options))
+        .filter(|case| is_needed(case, cases, options))
         .map(Chosen::new)
         .collect();
     for run in 1..=options.runs {
@@ -91,12 +91,14 @@ pub(super) fn all<'a>(cases: &'a [Case], options: &Options) -> Vec<Row<'a>> {
         .collect()
 }
 
-fn is_asked_for(case: &Case, options: &Options) -> bool {
-    matches!(case.work, Work::Raw(_))
-        || options
-            .filter
-            .as_ref()
-            .is_none_or(|filter| case.name.contains(filter))
+/// Asked for, or what one that is asked for is compared with.
+fn is_needed(case: &Case, cases: &[Case], options: &Options) -> bool {
+    let asked = |case: &Case| {
+        let filter = options.filter.as_ref();
+        filter.is_none_or(|filter| case.name.contains(filter))
+    };
+    let compared = |other: &Case| asked(other) && other.over.as_ref() == Some(&case.name);
+    case.name == RAW || asked(case) || cases.iter().any(compared)
 }
 
 struct Chosen<'a> {
@@ -124,7 +126,7 @@ impl<'a> Chosen<'a> {
     }
 
     fn into_row(mut self, counter: &Counter) -> Row<'a> {
-        let counted = self.case.work.is_counted();
+        let counted = !self.case.is_shared;
         Row {
             case: self.case,
             allocations: counted.then(|| allocations_of(&mut self.batch)),

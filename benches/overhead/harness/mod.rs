@@ -11,7 +11,7 @@ pub(crate) mod upstream;
 use std::process::ExitCode;
 
 pub(crate) use self::{
-    case::{Batch, Case, Limit, Work, on_two_threads, repeat},
+    case::{Batch, Case, Limit, on_two_threads, repeat},
     upstream::{Request, Upstream, calls, post},
 };
 use self::{measure::BusyRuntime, options::Mode};

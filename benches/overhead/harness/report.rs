@@ -3,19 +3,16 @@ use std::{fs, process::ExitCode};
 use serde_json::{Value, json};
 
 use super::{
-    case::{Limit, REFERENCE_RAW, Work},
+    case::{Limit, RAW, REFERENCE_RAW},
     measure::Row,
     options::Options,
-    upstream::Upstream,
 };
 
-const HEADINGS: [&str; 8] = [
-    "case", "ns", "over raw", "x raw", "insns", "allocs", "target", "",
-];
+const HEADINGS: [&str; 8] = ["case", "ns", "over", "x", "insns", "allocs", "target", ""];
 
 /// A table for people.
 pub(super) fn print(rows: &[Row<'_>]) {
-    let raw = RawRows::of(rows);
+    let compared = Compared { rows };
     let mut part = "";
     let mut lines: Vec<[String; 8]> = vec![HEADINGS.map(str::to_owned)];
     for row in rows {
@@ -23,7 +20,7 @@ pub(super) fn print(rows: &[Row<'_>]) {
             part = row.case.part;
             lines.push([part, "", "", "", "", "", "", ""].map(str::to_owned));
         }
-        lines.push(line(row, &raw));
+        lines.push(line(row, &compared));
     }
     let widths: [usize; 8] = std::array::from_fn(|column| {
         let width = |line: &[String; 8]| line[column].chars().count();
@@ -38,8 +35,9 @@ pub(super) fn print(rows: &[Row<'_>]) {
         println!("{}", aligned(line, &widths));
     }
     println!(
-        "\nns: median of an operation, by the median of the runs. Allocations are counted over raw. Targets in \
-         ns are for a machine\nwhose raw call takes {REFERENCE_RAW:.0} ns and are scaled by the raw row of this run."
+        "\nns: median of an operation, by the median of the runs. over, x and allocs: over the first row of the part with \
+         the\nsame upstream, where there is one. Targets in ns are for a machine on which `{RAW}` takes {REFERENCE_RAW:.0} ns, \
+         and are scaled\nby that row."
     );
 }
 
@@ -59,13 +57,13 @@ fn aligned(line: &[String; 8], widths: &[usize; 8]) -> String {
     cells.join("  ").trim_end().to_owned()
 }
 
-fn line(row: &Row<'_>, raw: &RawRows<'_, '_>) -> [String; 8] {
+fn line(row: &Row<'_>, compared: &Compared<'_, '_>) -> [String; 8] {
     let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), short);
     let limits = &row.case.limits;
     let targets: Vec<String> = limits.iter().map(|limit| limit.to_string()).collect();
     let missed: Vec<&Limit> = limits
         .iter()
-        .filter(|limit| raw.is_kept(row, limit) == Some(false))
+        .filter(|limit| compared.is_kept(row, limit) == Some(false))
         .collect();
     let verdict = match (limits.is_empty(), missed.is_empty()) {
         (true, _) => String::new(),
@@ -78,11 +76,12 @@ fn line(row: &Row<'_>, raw: &RawRows<'_, '_>) -> [String; 8] {
     [
         row.case.name.clone(),
         short(row.nanos()),
-        number(raw.nanos_over(row)),
-        raw.ratio(row)
+        number(compared.nanos_over(row)),
+        compared
+            .ratio(row)
             .map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}")),
         number(row.instructions),
-        number(raw.allocations_over(row)),
+        number(compared.allocations_over(row)),
         targets.join(", "),
         verdict,
     ]
@@ -100,9 +99,9 @@ fn short(value: f64) -> String {
 
 /// Writes the figures where they are asked for, and says whether the gate is passed.
 pub(super) fn finish(rows: &[Row<'_>], options: &Options) -> ExitCode {
-    let raw = RawRows::of(rows);
+    let compared = Compared { rows };
     if let Some(file) = &options.json {
-        let figures: Vec<Value> = rows.iter().map(|row| figures(row, &raw)).collect();
+        let figures: Vec<Value> = rows.iter().map(|row| figures(row, &compared)).collect();
         if let Err(error) = fs::write(file, format!("{:#}\n", Value::from(figures))) {
             eprintln!("{} was not written: {error}", file.display());
             return ExitCode::FAILURE;
@@ -111,7 +110,7 @@ pub(super) fn finish(rows: &[Row<'_>], options: &Options) -> ExitCode {
     let missed = |row: &&Row<'_>| {
         let exact = row.case.limits.iter().filter(|limit| limit.is_exact());
         exact
-            .map(|limit| raw.is_kept(row, limit))
+            .map(|limit| compared.is_kept(row, limit))
             .any(|kept| kept == Some(false))
     };
     let missing = rows.iter().filter(missed).count();
@@ -122,46 +121,36 @@ pub(super) fn finish(rows: &[Row<'_>], options: &Options) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn figures(row: &Row<'_>, raw: &RawRows<'_, '_>) -> Value {
-    let limits = row
-        .case
-        .limits
-        .iter()
-        .map(|limit| json!({ "target": limit.to_string(), "met": raw.is_kept(row, limit) }));
+fn figures(row: &Row<'_>, compared: &Compared<'_, '_>) -> Value {
+    let limits =
+        row.case.limits.iter().map(
+            |limit| json!({ "target": limit.to_string(), "met": compared.is_kept(row, limit) }),
+        );
     json!({
         "part": row.case.part,
         "case": row.case.name,
         "nanos": row.nanos(),
         "runs": row.runs,
-        "over_raw": raw.nanos_over(row),
-        "ratio": raw.ratio(row),
+        "over": compared.nanos_over(row),
+        "ratio": compared.ratio(row),
         "instructions": row.instructions,
-        "allocations_over_raw": raw.allocations_over(row),
+        "allocations_over": compared.allocations_over(row),
         "targets": limits.collect::<Vec<Value>>(),
     })
 }
 
-/// What the rows are compared with.
-struct RawRows<'a, 'b> {
+/// Rows beside those that they are compared with.
+struct Compared<'a, 'b> {
     rows: &'a [Row<'b>],
 }
 
-impl<'a, 'b> RawRows<'a, 'b> {
-    fn of(rows: &'a [Row<'b>]) -> Self {
-        Self { rows }
-    }
-
-    fn at(&self, upstream: Upstream) -> Option<&Row<'b>> {
-        self.rows
-            .iter()
-            .find(|row| row.case.work == Work::Raw(upstream))
+impl<'b> Compared<'_, 'b> {
+    fn row(&self, name: &str) -> Option<&Row<'b>> {
+        self.rows.iter().find(|row| row.case.name == name)
     }
 
     fn beside(&self, row: &Row<'_>) -> Option<&Row<'b>> {
-        match row.case.work {
-            Work::Call(upstream) => self.at(upstream),
-            _ => None,
-        }
+        self.row(row.case.over.as_ref()?)
     }
 
     fn nanos_over(&self, row: &Row<'_>) -> Option<f64> {
@@ -173,24 +162,22 @@ impl<'a, 'b> RawRows<'a, 'b> {
     }
 
     fn allocations_over(&self, row: &Row<'_>) -> Option<f64> {
-        match row.case.work {
-            Work::Call(_) => Some(row.allocations? - self.beside(row)?.allocations?),
-            _ => row.allocations,
-        }
+        let beside = self.beside(row).map_or(Some(0.0), |row| row.allocations);
+        Some(row.allocations? - beside?)
     }
 
     /// How much slower this machine is than that of the targets.
     fn scale(&self) -> Option<f64> {
-        Some(self.at(Upstream::Ready)?.nanos() / REFERENCE_RAW)
+        Some(self.row(RAW)?.nanos() / REFERENCE_RAW)
     }
 
     /// `None` if it was not measured.
     fn is_kept(&self, row: &Row<'_>, limit: &Limit) -> Option<bool> {
         Some(match *limit {
-            Limit::OverRaw(nanos) => self.nanos_over(row)? <= nanos * self.scale()?,
+            Limit::Over(nanos) => self.nanos_over(row)? <= nanos * self.scale()?,
             Limit::Nanos(nanos) => row.nanos() <= nanos * self.scale()?,
             Limit::Instructions(count) => row.instructions? <= count,
-            Limit::InstructionsOverRaw(count) => {
+            Limit::InstructionsOver(count) => {
                 row.instructions? - self.beside(row)?.instructions? <= count
             }
             Limit::Allocations(count) => self.allocations_over(row)? <= count,
@@ -201,13 +188,13 @@ impl<'a, 'b> RawRows<'a, 'b> {
 impl Limit {
     /// Whether it is measured by a count that repeats exactly.
     fn is_exact(self) -> bool {
-        !matches!(self, Self::OverRaw(_) | Self::Nanos(_))
+        !matches!(self, Self::Over(_) | Self::Nanos(_))
     }
 
     fn unit(self) -> &'static str {
         match self {
-            Self::OverRaw(_) | Self::Nanos(_) => "ns",
-            Self::Instructions(_) | Self::InstructionsOverRaw(_) => "insns",
+            Self::Over(_) | Self::Nanos(_) => "ns",
+            Self::Instructions(_) | Self::InstructionsOver(_) => "insns",
             Self::Allocations(_) => "allocs",
         }
     }
@@ -216,10 +203,10 @@ impl Limit {
 impl std::fmt::Display for Limit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::OverRaw(nanos) => write!(f, "+{nanos} ns"),
+            Self::Over(nanos) => write!(f, "+{nanos} ns"),
             Self::Nanos(nanos) => write!(f, "{nanos} ns"),
             Self::Instructions(count) => write!(f, "{count} insns"),
-            Self::InstructionsOverRaw(count) => write!(f, "+{count} insns"),
+            Self::InstructionsOver(count) => write!(f, "+{count} insns"),
             Self::Allocations(count) => write!(f, "{count} allocs"),
         }
     }

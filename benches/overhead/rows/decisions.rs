@@ -10,7 +10,7 @@ use evenkeel::{Breaker, BreakerConfig, Budget, breaker::State};
 use crate::harness::{
     Batch, Case,
     Limit::{Allocations, Instructions, Nanos},
-    Work, on_two_threads, repeat,
+    on_two_threads, repeat,
 };
 
 const BREAKER: &str = "a breaker's decision: permit and result, the clock read by the breaker";
@@ -18,15 +18,16 @@ const BUDGET: &str = "a budget's decision";
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
-        Case::new(BREAKER, "breaker closed", Work::Decision, closed).within([
+        Case::new(BREAKER, "breaker closed", closed).within([
             Nanos(32.0),
             Instructions(130.0),
             Allocations(0.0),
         ]),
-        Case::new(BREAKER, "breaker closed, 2 threads", Work::Shared, shared).within([Nanos(20.0)]),
-        Case::new(BREAKER, "breaker open: reject", Work::Decision, open)
-            .within([Nanos(30.0), Allocations(0.0)]),
-        Case::new(BUDGET, "budget: deposit", Work::Decision, deposit).within([Allocations(0.0)]),
+        Case::new(BREAKER, "breaker closed, 2 threads", shared)
+            .shared()
+            .within([Nanos(20.0)]),
+        Case::new(BREAKER, "breaker open: reject", open).within([Nanos(30.0), Allocations(0.0)]),
+        Case::new(BUDGET, "budget: deposit", deposit).within([Allocations(0.0)]),
     ]
 }
 

@@ -9,7 +9,7 @@ use tower::{Layer, ServiceBuilder};
 use super::{TIMEOUT, layered};
 use crate::harness::{
     Batch, Case,
-    Limit::{Allocations, Instructions, InstructionsOverRaw, OverRaw},
+    Limit::{Allocations, Instructions, InstructionsOver, Over},
     Upstream, calls, post,
 };
 
@@ -19,28 +19,23 @@ pub(crate) fn cases() -> Vec<Case> {
     let attempt_timeout = layered(
         "attempt timeout",
         |upstream| calls(timeout_layer().layer(upstream.client()), post(), unchanged),
-        [OverRaw(20.0), InstructionsOverRaw(110.0), Allocations(0.0)],
-        [OverRaw(125.0)],
+        [Over(20.0), InstructionsOver(110.0), Allocations(0.0)],
+        [Over(125.0)],
     );
     let deadline = layered("deadline", deadline, [], []);
     let retry = layered(
         "retry + budget",
         |upstream| calls(retry_layer(3).layer(upstream.client()), post(), Body::from),
-        [OverRaw(115.0), Instructions(1950.0), Allocations(1.0)],
+        [Over(115.0), Instructions(1950.0), Allocations(1.0)],
         [],
     );
     let once = layered(
         "retry + budget, max_attempts 1",
         |upstream| calls(retry_layer(1).layer(upstream.client()), post(), Body::from),
-        [OverRaw(40.0)],
+        [Over(40.0)],
         [],
     );
-    let retry_timeout = layered(
-        "retry + budget + timeout",
-        retry_timeout,
-        [OverRaw(126.0)],
-        [],
-    );
+    let retry_timeout = layered("retry + budget + timeout", retry_timeout, [Over(126.0)], []);
     [attempt_timeout, deadline, retry, once, retry_timeout]
         .into_iter()
         .flatten()

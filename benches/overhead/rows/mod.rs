@@ -1,12 +1,13 @@
 //! What is measured: tower's own layers, ours in each combination that has a target, our decisions alone.
 
+pub(crate) mod balancer;
 pub(crate) mod decisions;
 pub(crate) mod layers;
 pub(crate) mod tower;
 
 use std::time::Duration;
 
-use crate::harness::{Batch, Case, Limit, Upstream, Work, calls, post};
+use crate::harness::{Batch, Case, Limit, Upstream, calls, post};
 
 /// The limit of an attempt in every row that has one.
 pub(crate) const TIMEOUT: Duration = Duration::from_millis(800);
@@ -16,9 +17,8 @@ const CALLS: &str = "a call: request copied, service ready, called, response bod
 /// The service at the bottom alone.
 pub(crate) fn raw() -> Vec<Case> {
     let case = |upstream: Upstream| {
-        let name = format!("raw / {}", upstream.name());
         let make = move || calls(upstream.client(), post(), |body| body);
-        Case::new(CALLS, name, Work::Raw(upstream), make)
+        Case::new(CALLS, named("raw", upstream), make)
     };
     Upstream::BOTH.map(case).into()
 }
@@ -31,11 +31,14 @@ pub(crate) fn layered<const R: usize, const Y: usize>(
     pending: [Limit; Y],
 ) -> [Case; 2] {
     let case = |upstream: Upstream| {
-        let name = format!("{name} / {}", upstream.name());
-        Case::new(CALLS, name, Work::Call(upstream), move || make(upstream))
+        Case::new(CALLS, named(name, upstream), move || make(upstream)).over(named("raw", upstream))
     };
     [
         case(Upstream::Ready).within(ready),
         case(Upstream::Yield).within(pending),
     ]
+}
+
+fn named(name: &str, upstream: Upstream) -> String {
+    format!("{name} / {}", upstream.name())
 }
