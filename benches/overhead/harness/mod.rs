@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 pub(crate) use self::{
     case::{Batch, Case, Limit, on_two_threads, repeat},
-    upstream::{Request, Upstream, calls, post},
+    upstream::{Request, Upstream, calls, get, post},
 };
 use self::{measure::BusyRuntime, options::Mode};
 

@@ -100,6 +100,13 @@ pub(crate) fn post() -> Request {
     request
 }
 
+/// The same, safe to repeat.
+pub(crate) fn get() -> Request {
+    let mut request = post();
+    *request.method_mut() = Method::GET;
+    request
+}
+
 /// Calls of a service with copies of the template, one after the other, each with its body drained.
 ///
 /// # Panics

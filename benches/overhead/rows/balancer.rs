@@ -1,13 +1,14 @@
 //! What the balancer adds to a call that a deadline layer has opened.
 
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    time::Duration,
-};
+use std::net::{Ipv4Addr, SocketAddr};
 
-use evenkeel::{Body, DeadlineLayer, Fixed, balance::Balancer, balance::Pick};
+use evenkeel::{
+    Body, DeadlineLayer, Fixed,
+    balance::{Balancer, Pick},
+};
 use tower::Layer;
 
+use super::layers::DEADLINE;
 use crate::harness::{
     Batch, Case,
     Limit::{self, Allocations, Over},
@@ -41,23 +42,26 @@ fn case(name: &str, pick: fn() -> Pick, size: u32, nanos: f64) -> Case {
 }
 
 fn balanced(pick: Pick, size: u32) -> Batch {
-    let service = deadline().layer(balancer(pick, size, Upstream::Ready));
+    let service = deadline().layer(over(size, pick, || Upstream::Ready.client()));
     calls(service, Request::default(), Body::from)
 }
 
-/// A balancer over so many endpoints, each with a client of its own.
-pub(crate) fn balancer(
-    pick: Pick,
+/// A balancer over so many endpoints, each with a service of its own.
+pub(crate) fn over<S>(
     size: u32,
-    upstream: Upstream,
-) -> Balancer<crate::harness::upstream::Client> {
+    pick: Pick,
+    make: impl Fn() -> S + Send + Sync + 'static,
+) -> Balancer<S>
+where
+    S: Clone + Send + Sync + 'static,
+{
     let address = |host| SocketAddr::from((Ipv4Addr::from_bits(0x0a00_0001 + host), 8080));
     Balancer::builder(Fixed::new((0..size).map(address)))
         .pick(pick)
-        .build(move |_| Ok(upstream.client()))
+        .build(move |_| Ok(make()))
         .expect("addresses and defaults are in range")
 }
 
 fn deadline() -> DeadlineLayer {
-    DeadlineLayer::new(Duration::from_secs(3)).expect("a limit above zero")
+    DeadlineLayer::new(DEADLINE).expect("a limit above zero")
 }
