@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use evenkeel::{
     AttemptTimeoutLayer, Body, BreakerConfig, CircuitBreakerLayer, DeadlineLayer,
-    IdempotencyKeyLayer, Retry, RetryLayer, balance::Pick,
+    IdempotencyKeyLayer, Retry, RetryLayer, Stack, balance::Pick,
 };
 use tower::{Layer, ServiceBuilder};
 
@@ -129,11 +129,11 @@ fn whole(upstream: Upstream, template: Request) -> Batch {
     let balancer = balancer::over(10, Pick::default(), move || {
         timeout_layer().layer(upstream.client())
     });
-    let service = ServiceBuilder::new()
-        .layer(deadline_layer())
-        .layer(IdempotencyKeyLayer::default())
-        .layer(retry_layer(3))
-        .layer(breaker_layer())
+    let service = Stack::new()
+        .deadline(deadline_layer())
+        .idempotency_key(IdempotencyKeyLayer::default())
+        .retry(retry_layer(3))
+        .circuit_breaker(breaker_layer())
         .service(balancer);
     calls(service, template, Body::from)
 }
