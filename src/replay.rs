@@ -187,9 +187,8 @@ impl<B> Recorded<B> {
         match self.state {
             TapeState::Stopped => Err(Stop::BodyNotReplayable),
             TapeState::Running if answered && !self.taken() => Err(Stop::EarlyAnswer),
-            TapeState::Running if self.rest.is_none() && !self.taken() => {
-                Err(Stop::BodyNotReplayable)
-            }
+            // The transport still has it: what it would have taken next is not known.
+            TapeState::Running if self.rest.is_none() => Err(Stop::BodyNotReplayable),
             TapeState::Running | TapeState::Complete => Ok(()),
         }
     }
@@ -422,6 +421,12 @@ mod tests {
         first.frame().await.expect("a frame").expect("data");
         assert_eq!(tape.replayable(true), Err(Stop::EarlyAnswer));
         first.frame().await.expect("a frame").expect("data");
+        assert_eq!(
+            tape.replayable(true),
+            Err(Stop::BodyNotReplayable),
+            "trailers may follow"
+        );
+        drop(first);
         assert_eq!(tape.replayable(true), Ok(()), "nobody asked for its end");
         assert_eq!(whole(tape.again()).await, "abcd");
     }

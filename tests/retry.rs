@@ -499,6 +499,48 @@ async fn bodies_of_every_kind_are_replayed() {
     is_sent_twice(Body::from(large.clone()), &large).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_second_attempt_is_the_request_as_it_was() {
+    #[derive(Clone, Debug, PartialEq)]
+    struct Tenant(u8);
+    let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let record = Arc::clone(&seen);
+    let transport = tower::service_fn(move |request: Request<Full<Bytes>>| {
+        let (parts, _) = request.into_parts();
+        let tenant = parts.extensions.get::<Tenant>().cloned();
+        let mut seen = record.lock().expect("no panic");
+        seen.push((
+            parts.method,
+            parts.uri,
+            parts.version,
+            parts.headers,
+            tenant,
+        ));
+        let status = if seen.len() == 1 { 503 } else { 200 };
+        let response = Response::builder()
+            .status(status)
+            .body(Full::new(Bytes::new()));
+        async move { response }
+    });
+    let call = Request::put("https://user@pay.internal:8443/a%20b?q=1&q=2")
+        .version(http::Version::HTTP_2)
+        .header("accept", "a/1")
+        .header("x-many", "one")
+        .header("accept", "b/2")
+        .header("x-many", "two")
+        .extension(Tenant(7))
+        .body(Full::new(Bytes::from("x")))
+        .expect("a request");
+    let service = RetryLayer::new(plain().build().expect("valid")).layer(transport);
+    service.oneshot(call).await.expect("a response");
+    let seen = seen.lock().expect("no panic");
+    assert_eq!(seen.len(), 2);
+    assert_eq!(seen[0], seen[1]);
+    let many: Vec<_> = seen[1].3.get_all("x-many").iter().collect();
+    assert_eq!(many, ["one", "two"]);
+    assert_eq!(seen[1].4, Some(Tenant(7)));
+}
+
 /// A body that can be sent once only, and is kept by nobody.
 struct Once(Option<Bytes>);
 

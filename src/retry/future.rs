@@ -16,7 +16,7 @@ use super::{
     policy::{Attempts, Ending, How, Next, Replayable, RetryPolicy},
 };
 use crate::{
-    call::{Call, Deadline, Joined, attach, set_attempt},
+    call::{Call, Deadline, Joined, attach, find, set_attempt},
     classify::Verdict,
     clock::{self, LazyTimer},
     dispatch::Dispatch,
@@ -179,7 +179,6 @@ pub(crate) struct Calling<S, B> {
     attempts: Attempts,
     /// None if there will be no second attempt.
     kept: Option<Kept<B>>,
-    _joined: Joined,
 }
 
 impl<S, B: Replay + 'static> Calling<S, B> {
@@ -191,13 +190,7 @@ impl<S, B: Replay + 'static> Calling<S, B> {
         now: Instant,
     ) -> (Request<B>, Self) {
         let policy = &shared.policy;
-        let attempts = Attempts::of(
-            policy,
-            &joined.call,
-            request.method(),
-            request.headers(),
-            now,
-        );
+        let attempts = Attempts::of(policy, joined, request.method(), request.headers(), now);
         let (mut request, kept) = match attempts.replay_limit(policy) {
             Some(limit) => {
                 let (request, kept) = Kept::of(request, limit);
@@ -209,7 +202,6 @@ impl<S, B: Replay + 'static> Calling<S, B> {
             shared,
             attempts,
             kept,
-            _joined: joined,
         };
         this.stamp(&mut request, now);
         (request, this)
@@ -220,7 +212,10 @@ impl<S, B: Replay + 'static> Calling<S, B> {
     }
 
     fn stamp(&mut self, request: &mut Request<B>, now: Instant) {
-        attach(request, self.attempts.call());
+        // A streamed body was made anew; whatever else was copied carries the call already.
+        if find(request).is_none() {
+            attach(request, self.attempts.call());
+        }
         let replayable = self.replayable(false);
         let attempt = self.attempts.begin(&self.shared.policy, replayable, now);
         set_attempt(request, attempt);

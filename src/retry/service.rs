@@ -15,7 +15,7 @@ use super::{
     policy::{Attempts, Ending, How, Next, Replayable, RetryPolicy},
 };
 use crate::{
-    call::{self, Call, CallPolicy, Deadline, Outcome},
+    call::{self, Call, CallPolicy, Deadline, Joined, Outcome},
     classify::{Evidence, Verdict},
     clock::{self, LazyTimer},
     dispatch::Held,
@@ -239,7 +239,8 @@ fn operation_attempts(
 ) -> Attempts {
     let call = Arc::new(Call::new(CallPolicy::new().idempotent(true), now));
     call.set_deadline(deadline);
-    Attempts::of(policy, &call, &Method::GET, &HeaderMap::new(), now)
+    let joined = Joined { call, opened: None };
+    Attempts::of(policy, joined, &Method::GET, &HeaderMap::new(), now)
 }
 
 fn ending<T, E>(outcome: &Result<T, E>, verdict: Verdict) -> Ending {

@@ -11,7 +11,7 @@ use super::{
     decide::{Decision, Key, Replayable, Situation},
 };
 use crate::{
-    call::{Attempt, AttemptReport, Call, Deadline, Outcome, Report},
+    call::{Attempt, AttemptReport, Call, Deadline, Joined, Outcome, Report},
     classify::{Retryable, Verdict},
     error::ErrorKind,
     stats::budget::Token,
@@ -20,7 +20,7 @@ use crate::{
 /// One call's attempts: what is known of them, and where it stands.
 #[derive(Debug)]
 pub(crate) struct Attempts {
-    call: Arc<Call>,
+    joined: Joined,
     max_attempts: u32,
     /// A repetition does no harm: by its method, or since the caller says so.
     repeatable: bool,
@@ -65,21 +65,23 @@ impl Attempts {
     /// A call starts.
     pub(crate) fn of(
         policy: &RetryPolicy,
-        call: &Arc<Call>,
+        joined: Joined,
         method: &Method,
         headers: &HeaderMap,
         now: Instant,
     ) -> Self {
         let settings = policy.settings();
-        let given = call.policy();
+        let given = joined.call.policy();
         let by_method = || method.is_idempotent();
         policy.deposit(now);
         Self {
-            call: Arc::clone(call),
             max_attempts: given.max_attempts_given().unwrap_or(settings.max_attempts),
             repeatable: given.idempotent_given().unwrap_or_else(by_method),
-            brought_key: settings.trust_caller_keys && headers.contains_key(&settings.key_header),
+            brought_key: settings.trust_caller_keys
+                && !method.is_safe()
+                && headers.contains_key(&settings.key_header),
             number: 0,
+            joined,
             started: now,
             too_early: false,
             previous_delay: None,
@@ -88,7 +90,7 @@ impl Attempts {
     }
 
     pub(crate) const fn call(&self) -> &Arc<Call> {
-        &self.call
+        &self.joined.call
     }
 
     /// How much of a streamed body to record; `None` if the call is sent once only.
@@ -113,11 +115,11 @@ impl Attempts {
         now: Instant,
     ) -> Attempt {
         let before = self.situation(None, replayable, false);
-        let limit = policy.attempt_limit(&before, self.call.started(), now);
+        let limit = policy.attempt_limit(&before, self.call().started(), now);
         mem::take(&mut self.token).spend();
         self.number = self.number.saturating_add(1);
         self.started = now;
-        self.call.begin_attempt(self.number, now);
+        self.call().begin_attempt(self.number, now);
         Attempt {
             number: self.number,
             started: now,
@@ -137,8 +139,8 @@ impl Attempts {
         verdict: &Verdict,
         now: impl FnOnce() -> Instant,
     ) {
-        self.call.settle(verdict.disposition);
-        if self.call.deadline() != Deadline::NEVER {
+        self.call().settle(verdict.disposition);
+        if self.call().deadline() != Deadline::NEVER {
             policy.succeeded(now().saturating_duration_since(self.started));
         }
     }
@@ -159,11 +161,11 @@ impl Attempts {
         let situation = self.situation(Some(ending.how), ending.replayable, untried);
         match policy.decide(&situation, &ending.verdict, now, unit) {
             Decision::Stop(stop) => {
-                self.call.stopped(stop);
+                self.call().stopped(stop);
                 Next::Final
             }
             Decision::Retry { delay, token } => {
-                self.call.backing_off(delay);
+                self.call().backing_off(delay);
                 self.token = token;
                 self.too_early |= ending.verdict.retryable == Retryable::OnceIfIdempotent;
                 if delay.is_zero() {
@@ -176,13 +178,13 @@ impl Attempts {
     }
 
     pub(crate) fn report(&self, now: Instant) -> Report {
-        self.call.report(now)
+        self.call().report(now)
     }
 
     /// Adds the attempt to the report; answers whether there is an endpoint that was not tried.
     fn note(&self, ending: &Ending, now: Instant) -> bool {
-        let endpoint = self.call.take_endpoint();
-        self.call.ended(AttemptReport {
+        let endpoint = self.call().take_endpoint();
+        self.call().ended(AttemptReport {
             number: self.number,
             endpoint: endpoint.as_ref().map(|facts| Arc::clone(&facts.name)),
             ran: now.saturating_duration_since(self.started),
@@ -210,11 +212,11 @@ impl Attempts {
             replayable,
             status,
             error,
-            unanswered: self.call.disposition().may_have_happened(),
+            unanswered: self.call().disposition().may_have_happened(),
             too_early: self.too_early,
             untried,
             previous_delay: self.previous_delay,
-            deadline: self.call.deadline(),
+            deadline: self.call().deadline(),
         }
     }
 
@@ -224,10 +226,10 @@ impl Attempts {
             from_caller: true,
             expires: Deadline::NEVER,
         };
-        if !self.call.key_decided() {
+        if !self.call().key_decided() {
             return self.brought_key.then_some(callers);
         }
-        let key = self.call.key()?;
+        let key = self.call().key()?;
         Some(Key {
             from_caller: key.from_caller,
             expires: key.expires,
