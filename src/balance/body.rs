@@ -13,7 +13,8 @@ use tokio::sync::Notify;
 use super::{
     error::Cause,
     policy::{
-        Answer, Caller, Seat, Shared, Snapshot, Terms, Ticket, TriedSet, Wish, claim, untried,
+        Answer, Caller, Seat, Shared, Snapshot, Terms, Ticket, TriedSet, Wish, admits, claim,
+        untried,
     },
 };
 use crate::{
@@ -76,6 +77,7 @@ impl InFlight {
         let wish = Wish {
             now,
             tried: TriedSet::from_iter(self.call.tried()),
+            within: self.call.confinement(),
             caller: Caller::Any,
             limit: None,
         };
@@ -174,8 +176,25 @@ impl<S: Clone> Attempt<S> {
             Answer::Given(Some(lack)) => Picked::Refused(no_endpoints(lack.clone())),
             Answer::Given(None) => match self.claim(&snapshot, &self.tried()) {
                 Some((service, hold)) => Picked::Endpoint { service, hold },
-                None => Picked::Refused(Error::new(ErrorKind::Overloaded)),
+                None => Picked::Refused(self.no_place(&snapshot)),
             },
+        }
+    }
+
+    /// Why no endpoint has a place: all that the call may go to are full, or it may go to none.
+    fn no_place(&self, snapshot: &Snapshot<S>) -> Error {
+        let open = |place| {
+            snapshot
+                .set
+                .seats
+                .iter()
+                .any(|seat| admits(Some(place), seat))
+        };
+        match self.call.confinement() {
+            Some(place) if !open(place) => {
+                no_endpoints(Cause::new("none is where the idempotency key is known"))
+            }
+            _ => Error::new(ErrorKind::Overloaded),
         }
     }
 
@@ -196,6 +215,7 @@ impl<S: Clone> Attempt<S> {
         let wish = Wish {
             now,
             tried: *tried,
+            within: self.call.confinement(),
             caller: self.caller,
             limit: self.limit,
         };

@@ -9,7 +9,7 @@ use std::{
 use super::{
     deadline::Deadline,
     disposition::Disposition,
-    key::CallKey,
+    key::{CallKey, Confinement},
     policy::CallPolicy,
     report::{AttemptReport, Outcome, Report, Stop},
 };
@@ -33,6 +33,7 @@ pub struct Call {
     deadline: AtomicU64,
     slow_time: AtomicU64,
     key: OnceLock<Option<CallKey>>,
+    confinement: OnceLock<Confinement>,
     attempt: AtomicU32,
     attempt_started: AtomicU64,
     stage: AtomicU8,
@@ -80,6 +81,7 @@ impl Call {
             deadline: AtomicU64::new(NEVER),
             slow_time: AtomicU64::new(NEVER),
             key: OnceLock::new(),
+            confinement: OnceLock::new(),
             attempt: AtomicU32::new(0),
             attempt_started: AtomicU64::new(0),
             stage: AtomicU8::new(IDLE),
@@ -140,6 +142,16 @@ impl Call {
     /// The key, decided by whoever asks first.
     pub(crate) fn decide_key(&self, decide: impl FnOnce() -> Option<CallKey>) -> Option<&CallKey> {
         self.key.get_or_init(decide).as_ref()
+    }
+
+    /// From now on every attempt stays there; the first word counts.
+    pub(crate) fn confine(&self, place: Confinement) {
+        self.confinement.get_or_init(|| place);
+    }
+
+    /// Where attempts have to stay, if anybody said so.
+    pub(crate) fn confinement(&self) -> Option<&Confinement> {
+        self.confinement.get()
     }
 
     /// Whether the layer that opened this call still works on it.

@@ -28,6 +28,36 @@ pub enum KeyScope {
     Global,
 }
 
+/// Where a call has to stay: what is set has to be the endpoint's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Confinement {
+    zone: Option<Arc<str>>,
+    region: Option<Arc<str>>,
+}
+
+impl Confinement {
+    /// Whether an endpoint there may be called; one of an unknown place may not.
+    pub(crate) fn admits(&self, zone: Option<&Arc<str>>, region: Option<&Arc<str>>) -> bool {
+        let same = |wanted: &Option<Arc<str>>, there: Option<&Arc<str>>| {
+            wanted.is_none() || wanted.as_ref() == there
+        };
+        same(&self.zone, zone) && same(&self.region, region)
+    }
+}
+
+impl KeyScope {
+    /// Where a call has to stay whose first attempt was there; `None` for anywhere, or if the place is unknown.
+    pub(crate) fn around(
+        self,
+        zone: Option<&Arc<str>>,
+        region: Option<&Arc<str>>,
+    ) -> Option<Confinement> {
+        let zone = zone.filter(|_| self == Self::Zone).cloned();
+        let region = region.filter(|_| self != Self::Global).cloned();
+        (zone.is_some() || region.is_some()).then_some(Confinement { zone, region })
+    }
+}
+
 /// The key of a call, and what is known of it.
 #[derive(Clone, Debug)]
 pub(crate) struct CallKey {
@@ -99,6 +129,22 @@ mod tests {
             assert!(IdempotencyKey::new(bad).is_err(), "{bad:?}");
         }
         assert!(IdempotencyKey::new("k".repeat(255)).is_ok());
+    }
+
+    #[test]
+    fn a_scope_confines_to_the_place_of_the_first_attempt() {
+        let (a, b, region): (Arc<str>, Arc<str>, Arc<str>) = ("a".into(), "b".into(), "r".into());
+        let around = |scope: KeyScope| scope.around(Some(&a), Some(&region));
+        assert_eq!(around(KeyScope::Global), None);
+        let in_region = around(KeyScope::Region).expect("known");
+        assert!(in_region.admits(Some(&b), Some(&region)) && in_region.admits(None, Some(&region)));
+        assert!(!in_region.admits(Some(&a), Some(&b)) && !in_region.admits(Some(&a), None));
+        let in_zone = around(KeyScope::Zone).expect("known");
+        assert!(in_zone.admits(Some(&a), Some(&region)));
+        assert!(!in_zone.admits(Some(&b), Some(&region)) && !in_zone.admits(None, Some(&region)));
+        for scope in [KeyScope::Region, KeyScope::Zone] {
+            assert_eq!(scope.around(None, None), None, "nothing is known");
+        }
     }
 
     #[test]

@@ -20,8 +20,8 @@ mod report;
 pub(crate) use self::{
     attempt::{Attempt, attempt, set_attempt},
     context::EndpointFacts,
-    join::{Joined, Opened, attach, join, join_if_any},
-    key::CallKey,
+    join::{Joined, Opened, attach, find, join, join_if_any},
+    key::{CallKey, Confinement},
     policy::KeyChoice,
     report::Short,
 };

@@ -17,7 +17,10 @@ use super::{
     slow_start,
     weights::Weights,
 };
-use crate::{call::Call, stats::ewma::Tick};
+use crate::{
+    call::{Call, Confinement},
+    stats::ewma::Tick,
+};
 
 /// How many endpoints a call remembers as tried.
 const REMEMBERED: usize = 8;
@@ -67,9 +70,11 @@ pub(crate) fn caller(method: &Method, call: &Call) -> Caller {
 
 /// What a pick has to know of the call.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Wish {
+pub(crate) struct Wish<'a> {
     pub(crate) now: Instant,
     pub(crate) tried: TriedSet,
+    /// Where the call has to stay.
+    pub(crate) within: Option<&'a Confinement>,
     /// Whether somebody retries the call if it fails.
     pub(crate) caller: Caller,
     /// How long the attempt may take.
@@ -90,7 +95,7 @@ pub(crate) struct Claim {
 pub(crate) fn claim(
     shared: &Shared,
     set: &Set,
-    wish: &Wish,
+    wish: &Wish<'_>,
     draw: &mut dyn FnMut() -> u64,
 ) -> Option<Claim> {
     let field = Look::new(shared, set, wish);
@@ -110,7 +115,7 @@ pub(crate) fn claim(
 }
 
 /// How many endpoints are usable and untried; counted up to 16.
-pub(crate) fn untried(shared: &Shared, set: &Set, wish: &Wish) -> usize {
+pub(crate) fn untried(shared: &Shared, set: &Set, wish: &Wish<'_>) -> usize {
     let look = Look::new(shared, set, wish);
     let free = |index: &usize| {
         let seen = look.seen(*index);
@@ -119,8 +124,14 @@ pub(crate) fn untried(shared: &Shared, set: &Set, wish: &Wish) -> usize {
     (0..set.len()).filter(free).take(COUNTED_UNTRIED).count()
 }
 
+/// Whether the call may go there.
+pub(crate) fn admits(within: Option<&Confinement>, seat: &Seat) -> bool {
+    let (zone, region) = (seat.endpoint.zone(), seat.endpoint.region());
+    within.is_none_or(|place| place.admits(zone, region))
+}
+
 /// The place on an ejected endpoint whose time is over, if there is one.
-fn probe(field: &Look<'_>, wish: &Wish) -> Option<Claim> {
+fn probe(field: &Look<'_>, wish: &Wish<'_>) -> Option<Claim> {
     let (shared, set) = (field.shared, field.set);
     let age = shared.age(wish.now);
     if !shared.ejected.probe_may_be_due(wish.caller, age) {
@@ -130,7 +141,8 @@ fn probe(field: &Look<'_>, wish: &Wish) -> Option<Claim> {
     let mut claimed = None;
     for (index, seat) in set.seats.iter().enumerate() {
         let health = &seat.stats.health;
-        if claimed.is_none() && !wish.tried.contains(seat.stats.serial) {
+        let open = !wish.tried.contains(seat.stats.serial) && admits(wish.within, seat);
+        if claimed.is_none() && open {
             let permit = health.claim_probe(rule, wish.caller, wish.limit, age);
             claimed = permit.and_then(|permit| enter(field, index, seat, permit));
         }
@@ -159,11 +171,12 @@ struct Look<'a> {
     tick: Tick,
     tried: TriedSet,
     zones: [Option<&'a Arc<str>>; REMEMBERED],
+    within: Option<&'a Confinement>,
     panic: bool,
 }
 
 impl<'a> Look<'a> {
-    fn new(shared: &'a Shared, set: &'a Set, wish: &Wish) -> Self {
+    fn new(shared: &'a Shared, set: &'a Set, wish: &Wish<'a>) -> Self {
         Self {
             shared,
             set,
@@ -171,6 +184,7 @@ impl<'a> Look<'a> {
             tick: shared.tick(wish.now),
             tried: wish.tried,
             zones: zones(set, &wish.tried),
+            within: wish.within,
             panic: shared.ejected.is_panic(set.len(), &shared.rules.ejection),
         }
     }
@@ -231,7 +245,7 @@ impl Field for Look<'_> {
     }
 
     fn seen(&self, index: usize) -> Seen {
-        let Some(seat) = self.seat(index) else {
+        let Some(seat) = self.seat(index).filter(|seat| admits(self.within, seat)) else {
             return BARRED;
         };
         let stats = &seat.stats;

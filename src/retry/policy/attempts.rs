@@ -11,7 +11,9 @@ use super::{
     decide::{Decision, Key, Replayable, Situation},
 };
 use crate::{
-    call::{Attempt, AttemptReport, Call, Deadline, Joined, Outcome, Report},
+    call::{
+        Attempt, AttemptReport, Call, Deadline, EndpointFacts, Joined, KeyScope, Outcome, Report,
+    },
     classify::{Retryable, Verdict},
     error::ErrorKind,
     stats::budget::Token,
@@ -26,6 +28,8 @@ pub(crate) struct Attempts {
     repeatable: bool,
     /// The caller put a key into the header.
     brought_key: bool,
+    /// Where the first attempt went, once it has ended.
+    first_endpoint: Option<EndpointFacts>,
     number: u32,
     /// When the present attempt began.
     started: Instant,
@@ -80,6 +84,7 @@ impl Attempts {
             brought_key: settings.trust_caller_keys
                 && !method.is_safe()
                 && headers.contains_key(&settings.key_header),
+            first_endpoint: None,
             number: 0,
             joined,
             started: now,
@@ -166,6 +171,7 @@ impl Attempts {
             }
             Decision::Retry { delay, token } => {
                 self.call().backing_off(delay);
+                self.stay_where_the_key_is_known(&situation);
                 self.token = token;
                 self.too_early |= ending.verdict.retryable == Retryable::OnceIfIdempotent;
                 if delay.is_zero() {
@@ -182,8 +188,11 @@ impl Attempts {
     }
 
     /// Adds the attempt to the report; answers whether there is an endpoint that was not tried.
-    fn note(&self, ending: &Ending, now: Instant) -> bool {
+    fn note(&mut self, ending: &Ending, now: Instant) -> bool {
         let endpoint = self.call().take_endpoint();
+        if self.number == 1 {
+            self.first_endpoint.clone_from(&endpoint);
+        }
         self.call().ended(AttemptReport {
             number: self.number,
             endpoint: endpoint.as_ref().map(|facts| Arc::clone(&facts.name)),
@@ -196,6 +205,23 @@ impl Attempts {
             backoff: None,
         });
         endpoint.is_some_and(|facts| facts.untried > 0)
+    }
+
+    /// A server elsewhere may not know that an attempt which went unanswered was this call.
+    fn stay_where_the_key_is_known(&self, situation: &Situation) {
+        let Some(first) = self.first_endpoint.as_ref() else {
+            return;
+        };
+        if self.repeatable || !situation.unanswered {
+            return;
+        }
+        let scope = self
+            .call()
+            .key()
+            .map_or_else(KeyScope::default, |key| key.scope);
+        if let Some(place) = scope.around(first.zone.as_ref(), first.region.as_ref()) {
+            self.call().confine(place);
+        }
     }
 
     fn situation(&self, how: Option<How>, replayable: Replayable, untried: bool) -> Situation {
@@ -212,6 +238,7 @@ impl Attempts {
             replayable,
             status,
             error,
+            confined: self.call().confinement().is_some(),
             unanswered: self.call().disposition().may_have_happened(),
             too_early: self.too_early,
             untried,

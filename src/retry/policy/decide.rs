@@ -28,6 +28,8 @@ pub(crate) struct Situation {
     pub(crate) status: Option<StatusCode>,
     /// The error that ended it, if one did.
     pub(crate) error: Option<ErrorKind>,
+    /// Attempts have to stay where the key is known.
+    pub(crate) confined: bool,
     /// An attempt of this call went unanswered.
     pub(crate) unanswered: bool,
     /// An earlier attempt was answered 425.
@@ -74,6 +76,7 @@ impl Situation {
         match self.error {
             Some(ErrorKind::CircuitOpen { .. }) => Stop::CircuitOpen,
             Some(ErrorKind::DeadlineExceeded) => Stop::DeadlineInfeasible,
+            Some(ErrorKind::NoEndpoints) if self.confined => Stop::OutOfKeyScope,
             _ => Stop::NotRetryable,
         }
     }
@@ -268,6 +271,7 @@ mod tests {
             replayable: Replayable::Yes,
             status: None,
             error: None,
+            confined: false,
             unanswered: false,
             too_early: false,
             untried: false,

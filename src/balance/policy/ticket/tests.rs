@@ -64,6 +64,7 @@ impl Bench {
 
     fn ticket(&self, terms: Terms) -> Ticket {
         let wish = Wish {
+            within: None,
             now: self.start,
             tried: TriedSet::default(),
             caller: Caller::Any,
@@ -228,6 +229,7 @@ fn success_of_a_probe_starts_the_measures_again_at_the_mean() {
     ticket.over(bench.at(2_000), ZERO);
     assert!(is_out(&ticket));
     let wish = Wish {
+        within: None,
         now: bench.at(60_000),
         tried: TriedSet::default(),
         caller: Caller::Any,
