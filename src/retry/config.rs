@@ -192,7 +192,7 @@ fn units(tokens: f64) -> i64 {
     (tokens * UNIT as f64).round() as i64
 }
 
-/// What a [`RetryPolicy`] is made of.
+/// What a [`RetryPolicy`](crate::RetryPolicy) is made of.
 ///
 /// ```
 /// use std::time::Duration;
