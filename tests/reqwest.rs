@@ -29,6 +29,9 @@ const SHORT: Duration = Duration::from_millis(200);
 /// Far above what any of these tests needs, so that only what they are about ends a call.
 const LONG: Duration = Duration::from_secs(20);
 
+/// Something else than the limit under test has ended the call.
+const LATE: Duration = Duration::from_secs(10);
+
 fn quick_retry() -> Retry {
     Retry::default()
         .backoff(Backoff::default().initial(Duration::from_millis(10)))
@@ -427,7 +430,7 @@ async fn a_connection_that_never_comes_about_fails_within_its_limit_and_was_not_
         .await
         .unwrap_err();
     assert!(
-        (SHORT..SHORT * 4).contains(&start.elapsed()),
+        (SHORT..LATE).contains(&start.elapsed()),
         "{:?}",
         start.elapsed()
     );
@@ -458,7 +461,7 @@ async fn without_a_connect_timeout_the_deadline_ends_connecting() {
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::DeadlineExceeded, "{error}");
     assert!(
-        (SHORT * 3..SHORT * 6).contains(&start.elapsed()),
+        (SHORT * 3..LATE).contains(&start.elapsed()),
         "{:?}",
         start.elapsed()
     );
@@ -467,7 +470,7 @@ async fn without_a_connect_timeout_the_deadline_ends_connecting() {
 #[tokio::test]
 async fn an_endpoint_that_accepts_and_is_silent_is_left_for_another() {
     let (silent, server) = (Silent::new(), Server::start([]));
-    let client = http1(over([silent.address(), server.address()]).attempt_timeout(SHORT * 2));
+    let client = http1(over([silent.address(), server.address()]).attempt_timeout(SHORT * 3));
     for _ in 0..5 {
         assert_eq!(client.get("/").send().await.unwrap().status(), 200);
     }
@@ -477,7 +480,7 @@ async fn an_endpoint_that_accepts_and_is_silent_is_left_for_another() {
 #[tokio::test]
 async fn a_hanging_post_is_an_error_that_says_it_may_have_happened() {
     let server = Server::start([Reply::hang()]);
-    let client = http1(over([server.address()]).attempt_timeout(SHORT * 2));
+    let client = http1(over([server.address()]).attempt_timeout(SHORT * 3));
     let error = client
         .post("/charges")
         .body("charge")
@@ -508,7 +511,7 @@ async fn the_deadline_ends_a_call_that_hangs() {
         "{error}"
     );
     assert!(
-        (SHORT..SHORT * 6).contains(&start.elapsed()),
+        (SHORT..LATE).contains(&start.elapsed()),
         "{:?}",
         start.elapsed()
     );
@@ -564,7 +567,7 @@ async fn a_body_that_falls_silent_ends_at_its_limit() {
         let start = Instant::now();
         let error = response.chunk().await.unwrap_err();
         assert!(
-            (SHORT / 2..SHORT * 5).contains(&start.elapsed()),
+            (SHORT / 2..LATE).contains(&start.elapsed()),
             "{:?}",
             start.elapsed()
         );
@@ -590,7 +593,7 @@ async fn the_deadline_covers_the_body() {
         .unwrap();
     let error = response.bytes().await.unwrap_err();
     assert!(
-        (SHORT..SHORT * 5).contains(&start.elapsed()),
+        (SHORT..LATE).contains(&start.elapsed()),
         "{:?}",
         start.elapsed()
     );
@@ -610,10 +613,10 @@ fn cause(error: &reqwest::Error) -> Option<&Error> {
 async fn a_failed_response_gives_its_connection_back_before_the_next_attempt() {
     let server = Server::settings().connections(1).start();
     server.script([Reply::status(503).body("a long excuse").stall()]);
-    let client = http1(over([server.address()]).attempt_timeout(SHORT * 20));
+    let client = http1(over([server.address()]).attempt_timeout(LONG));
     let start = Instant::now();
     assert_eq!(client.get("/").send().await.unwrap().status(), 200);
-    assert!(start.elapsed() < SHORT * 10, "{:?}", start.elapsed());
+    assert!(start.elapsed() < LATE, "{:?}", start.elapsed());
     assert_eq!(server.connections(), 2);
 }
 
