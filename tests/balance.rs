@@ -602,7 +602,7 @@ async fn before_the_first_answer_calls_wait_and_wake_when_it_comes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_balancer_alone_keeps_to_the_calls_own_deadline() {
+async fn a_wait_for_endpoints_ends_at_the_deadline_of_the_call() {
     let balancer = Balancer::builder(Sets::new())
         .build(Fleet::default().make())
         .unwrap();
@@ -1407,6 +1407,49 @@ fn a_balancer_outlives_the_runtime_that_discovered_for_it() {
             assert_eq!(sets.watches(), 1);
         });
     }
+}
+
+#[test]
+fn a_call_that_waits_starts_discovery_again_when_its_runtime_is_gone() {
+    let (fleet, sets) = (Fleet::default(), Sets::new());
+    let balancer = Balancer::builder(sets.clone()).build(fleet.make()).unwrap();
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(1).enable_all().build().unwrap()
+    };
+    let (first, second) = (runtime(), runtime());
+    first.block_on(async { assert!(timeout(MS(20), port(&balancer)).await.is_err()) });
+    let waiting = second.spawn({
+        let balancer = balancer.clone();
+        async move { port(&balancer).await }
+    });
+    second.block_on(async { sleep(MS(20)).await });
+    drop(first);
+    sets.answer(endpoints([1]));
+    let answered = second
+        .block_on(async { timeout(S(5), waiting).await })
+        .expect("woken");
+    assert_eq!(answered.unwrap().unwrap(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_panics_is_asked_again_by_the_next_call() {
+    struct Panics(AtomicUsize);
+    impl evenkeel::Discover for Panics {
+        fn watch(&self) -> stream::BoxStream<'static, Result<Vec<Endpoint>, evenkeel::BoxError>> {
+            let first = self.0.fetch_add(1, Ordering::Relaxed) == 0;
+            let set = move || {
+                assert!(!first, "a fault of the source");
+                Ok(endpoints([1]))
+            };
+            stream::once(async move { set() }).boxed()
+        }
+    }
+    let balancer = Balancer::builder(Panics(AtomicUsize::new(0)))
+        .build(Fleet::default().make())
+        .unwrap();
+    assert!(timeout(S(1), port(&balancer)).await.is_err());
+    assert_eq!(port(&balancer).await.unwrap(), 1);
 }
 
 // RUN-07, linkerd/linkerd2-proxy#285

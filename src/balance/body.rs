@@ -222,14 +222,16 @@ impl<S: Clone> Attempt<S> {
         let claim = claim(shared, &snapshot.set, &wish, &mut || {
             self.hub.random.next_u64()
         })?;
-        let service = snapshot.services.get(claim.index).cloned();
+        let index = claim.index;
         let terms = Terms {
             deadline: self.call.deadline(),
             slow: self.limit.or_else(|| self.call.slow_time()),
         };
         let ticket = Ticket::new(Arc::clone(shared), claim, now, terms);
         let hold = InFlight::new(ticket, Arc::clone(&self.call), self.hub.random.clone());
-        Some((service?, hold))
+        // Last, since a clone is user code: should it panic, the hold gives the place back.
+        let service = snapshot.services.get(index).cloned()?;
+        Some((service, hold))
     }
 
     fn tried(&self) -> TriedSet {

@@ -215,9 +215,10 @@ where
     /// Calls a service that is ready.
     fn run(self: Pin<&mut Self>, mut service: S, hold: InFlight) -> Step {
         let mut this = self.project();
-        let request = match this.state.as_mut().project_replace(State::Gone) {
-            StateOwned::Looking { request } | StateOwned::Parked { request, .. } => request,
-            _ => return Step::Pending,
+        let (StateOwned::Looking { request } | StateOwned::Parked { request, .. }) =
+            this.state.as_mut().project_replace(State::Gone)
+        else {
+            return Step::Pending;
         };
         this.timer.disarm();
         this.changed.set(None);

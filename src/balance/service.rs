@@ -1,7 +1,7 @@
 //! The balancer: one service over many, and the task that keeps its set up to date.
 
 use std::{
-    fmt, mem,
+    fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
@@ -13,7 +13,7 @@ use std::{
 use futures::{StreamExt, stream::BoxStream};
 use http::{Request, Response};
 use http_body::Body;
-use tokio::{runtime::Handle, task::AbortHandle};
+use tokio::{runtime::Handle, sync::Notify, task::AbortHandle};
 use tower::Service;
 
 use super::{
@@ -274,7 +274,11 @@ impl<S: Clone + Send + Sync + 'static> Discovering for Core<S> {
         if self.running.swap(true, Ordering::AcqRel) {
             return true;
         }
-        let running = Running(Some(Arc::clone(&self.running)));
+        let running = Running {
+            running: Arc::clone(&self.running),
+            changed: Arc::clone(&self.hub.changed),
+            complete: false,
+        };
         let sets = self.source.watch();
         let task = runtime.spawn(watch(Weak::clone(&self.this), sets, running));
         *self.task() = Some(task.abort_handle());
@@ -297,13 +301,23 @@ impl<S> Drop for Core<S> {
 }
 
 /// Says that discovery runs. If its task ends before the source does (its runtime is gone, it panicked), the next call
-/// starts another one.
-struct Running(Option<Arc<AtomicBool>>);
+/// starts another one, and so do those that wait.
+struct Running {
+    running: Arc<AtomicBool>,
+    changed: Arc<Notify>,
+    /// The source has said its last word: nothing is to be started again.
+    complete: bool,
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if let Some(running) = &self.0 {
-            running.store(false, Ordering::Release);
+        if self.complete {
+            return;
+        }
+        self.running.store(false, Ordering::Release);
+        // A source that panics whenever it is asked would otherwise be asked without a pause.
+        if !std::thread::panicking() {
+            self.changed.notify_waiters();
         }
     }
 }
@@ -321,8 +335,7 @@ async fn watch<S: Clone + Send + Sync + 'static>(
     if let Some(core) = core.upgrade() {
         core.lack("discovery ended without an answer");
     }
-    // The set will not change any more: nothing is to be started again.
-    drop(mem::take(&mut running.0));
+    running.complete = true;
 }
 
 impl<S> fmt::Debug for Balancer<S> {

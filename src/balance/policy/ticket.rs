@@ -10,7 +10,11 @@ use super::{
     ejection::{Change, Failed},
     set::{Seat, Shared},
 };
-use crate::{call::Deadline, classify::Class, error::Error};
+use crate::{
+    call::Deadline,
+    classify::Class,
+    error::{Error, ErrorKind},
+};
 
 /// A good head is final for load and ejection after a frame this much later: a stream that runs is no open question.
 const PROVISIONAL: Duration = Duration::from_secs(1);
@@ -41,7 +45,7 @@ enum Stage {
     /// A good head came, at this time after the start; the body may still fail.
     Good { took: Duration },
     /// The outcome is known, the body runs.
-    Settled,
+    Settled { took: Duration },
     /// All is given back.
     Over,
 }
@@ -123,7 +127,7 @@ impl Ticket {
         let outcome = match class {
             Class::Success => Outcome::Success,
             Class::Throttled => Outcome::Throttled,
-            Class::Failure if error.is_timeout() => self.timed_out(now),
+            Class::Failure if error.kind() == ErrorKind::DeadlineExceeded => self.timed_out(now),
             Class::Failure => Outcome::Failure,
             // Refused by a layer of ours below: the endpoint was not asked.
             Class::Neutral => Outcome::Unused,
@@ -165,7 +169,7 @@ impl Ticket {
                 self.settle(outcome, now, unit);
             }
             Stage::Good { .. } => self.settle(Outcome::Success, now, unit),
-            Stage::Settled | Stage::Over => {}
+            Stage::Settled { .. } | Stage::Over => {}
         }
         self.give_back();
     }
@@ -180,7 +184,7 @@ impl Ticket {
         }
     }
 
-    /// A timeout is the endpoint's fault only if the attempt had its time: twice the mean of successes, or what makes
+    /// A call that ran out of time is the endpoint's fault only if the attempt had its time: twice the mean of successes, or what makes
     /// an attempt slow. One that was cut off sooner, by a shorter deadline of this call, says nothing.
     fn timed_out(&self, now: Instant) -> Outcome {
         let usual = self.shared.load.mean();
@@ -201,12 +205,15 @@ impl Ticket {
             return;
         }
         let stats = &self.claim.seat.stats;
-        stats.load.answered(self.claim.slot);
         let took = match self.stage {
-            Stage::Good { took } => took,
-            _ => self.ran(now),
+            // A body may run for hours: that is no latency.
+            Stage::Good { took } | Stage::Settled { took } => took,
+            Stage::Waiting | Stage::Over => {
+                stats.load.answered(self.claim.slot);
+                self.ran(now)
+            }
         };
-        self.stage = Stage::Settled;
+        self.stage = Stage::Settled { took };
         let (shared, permit) = (&*self.shared, self.claim.permit);
         let (ejected, rule) = (&shared.ejected, &shared.rules.ejection);
         let (tick, age) = (shared.tick(now), shared.age(now));

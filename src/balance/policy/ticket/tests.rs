@@ -11,7 +11,6 @@ use super::{
 use crate::{
     balance::config::{Pick, SlowStart},
     discover::Endpoint,
-    error::ErrorKind,
 };
 
 const MS: fn(u64) -> Duration = Duration::from_millis;
@@ -253,4 +252,57 @@ fn success_of_a_probe_starts_the_measures_again_at_the_mean() {
             .load
             .cost(shared.tick(bench.at(60_900)), &shared.load, shared.forget);
     assert_eq!(Some(cost), shared.load.mean());
+}
+
+#[test]
+fn a_stream_that_breaks_after_an_hour_leaves_the_latency_as_it_was() {
+    let bench = Bench::new();
+    let mut ticket = bench.by(60_000, None);
+    ticket.head(Class::Success, bench.at(100), ZERO);
+    ticket.frame(bench.at(5_000), ZERO);
+    ticket.body_failed(bench.at(3_600_000), ZERO);
+    let shared = &bench.shared;
+    let tick = shared.tick(bench.at(3_600_000));
+    let cost = ticket
+        .seat()
+        .stats
+        .load
+        .cost(tick, &shared.load, shared.forget);
+    assert!(cost < 0.11, "{cost}");
+}
+
+#[test]
+fn an_attempt_that_had_its_limit_is_a_failure_also_before_any_success() {
+    let bench = Bench::new();
+    let mut ticket = bench.by(3_000, Some(1_500));
+    let error = Error::new(ErrorKind::AttemptTimeout);
+    ticket.failed(&error, Class::Failure, bench.at(30), ZERO);
+    assert!(is_out(&ticket));
+}
+
+#[test]
+fn the_end_of_one_call_leaves_the_age_of_another_alone() {
+    let bench = Bench::new();
+    let terms = Terms {
+        deadline: Deadline::NEVER,
+        slow: None,
+    };
+    let on_first = || loop {
+        let ticket = bench.ticket(terms);
+        if ticket.seat().stats.serial == 1 {
+            break ticket;
+        }
+    };
+    let mut one = on_first();
+    one.head(Class::Success, bench.at(100), ZERO);
+    let two = on_first();
+    one.over(bench.at(200), ZERO);
+    let shared = &bench.shared;
+    let tick = shared.tick(bench.at(9_000));
+    let cost = two
+        .seat()
+        .stats
+        .load
+        .cost(tick, &shared.load, shared.forget);
+    assert!(cost > 8.9, "{cost}");
 }
