@@ -27,6 +27,10 @@ pub(super) struct BusyRuntime {
 }
 
 impl BusyRuntime {
+    #[expect(
+        clippy::async_yields_async,
+        reason = "the timer is kept armed, and nobody waits for it"
+    )]
     pub(super) fn new() -> Self {
         let runtime = Builder::new_current_thread()
             .enable_time()

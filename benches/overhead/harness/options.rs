@@ -44,7 +44,7 @@ impl Options {
             gate: false,
         };
         while let Some(word) = words.next() {
-            let mut value = || words.next().ok_or(format!("{word} needs a value"));
+            let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
             match word.as_str() {
                 "--bench" => options.mode = Mode::Measure,
                 "--runs" => options.runs = number(&value()?)?,
@@ -69,5 +69,5 @@ fn number<N: std::str::FromStr + From<u8> + PartialOrd>(text: &str) -> Result<N,
     text.parse()
         .ok()
         .filter(|number| *number >= N::from(1))
-        .ok_or(format!("{text} is no number above zero"))
+        .ok_or_else(|| format!("{text} is no number above zero"))
 }

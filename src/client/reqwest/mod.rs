@@ -1,7 +1,7 @@
 //! The edge to [`reqwest`](https://docs.rs/reqwest): [`HttpService`] puts its client under a stack of layers
 //! built by hand, [`RequestBuilder`] is how requests of the ready-made [`Client`] are written.
 //!
-//! Layers by hand speak `http::Request`, which [`reqwest::Client`](::reqwest::Client) does not:
+//! Layers by hand speak `http::Request`, which [`reqwest::Client`] does not:
 //!
 //! ```no_run
 //! use evenkeel::reqwest::HttpService;
