@@ -955,6 +955,32 @@ async fn an_ejected_endpoint_is_probed_by_one_call_and_comes_back() {
     }
 }
 
+// Faults that wander from server to server fill the share with servers that recovered long ago.
+#[tokio::test(start_paused = true)]
+async fn recovered_endpoints_do_not_keep_a_failing_one_in_use() {
+    let fleet = Fleet::default();
+    (1..9).for_each(|port| fleet.set(port, Manner::Answer(200), MS(5)));
+    let builder = Balancer::builder(fixed([1, 2, 3, 4, 5, 6, 7, 8]))
+        .ejection(Ejection::consecutive(2))
+        .pick(Pick::round_robin());
+    let balancer = builder.build(fleet.make()).unwrap();
+    let retry = Retry::default().without_budget().build().unwrap();
+    let service = ServiceBuilder::new()
+        .layer(RetryLayer::new(retry))
+        .service(balancer.clone());
+    failing(&fleet, 1..5);
+    while ejected(&balancer) < 4 {
+        many(&service, 1, 1).await;
+    }
+    (1..5).for_each(|port| fleet.set(port, Manner::Answer(200), MS(5)));
+    sleep(S(2)).await;
+    failing(&fleet, [5]);
+    fleet.forget_calls();
+    many(&service, 200, 1).await;
+    assert!(fleet.calls(5) <= 4, "{} calls failed", fleet.calls(5));
+    assert!(ejected(&balancer) <= 4);
+}
+
 #[tokio::test(start_paused = true)]
 async fn one_call_at_a_time_probes_however_many_there_are() {
     let fleet = Fleet::default();

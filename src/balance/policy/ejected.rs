@@ -68,6 +68,35 @@ impl Ejected {
             .is_ok()
     }
 
+    /// Lets the endpoint that has been out longest prove itself now, since another one should be out and finds no
+    /// place: one that recovered long ago must not keep one in use that fails every call.
+    pub(crate) fn make_room<'a>(
+        &self,
+        endpoints: impl Iterator<Item = &'a Health>,
+        rule: &Ejection,
+        age: Duration,
+    ) {
+        let now = millis(age);
+        let mut first: Option<(u64, &Health)> = None;
+        for health in endpoints {
+            let Some(word) = health.out().filter(|word| word.kind() == OUT) else {
+                continue;
+            };
+            if word.until() <= now {
+                // The next call is a probe already.
+                return;
+            }
+            if first.is_none_or(|(until, _)| word.until() < until) {
+                first = Some((word.until(), health));
+            }
+        }
+        if let Some((_, health)) = first
+            && health.hasten(rule, age)
+        {
+            self.expect_probe(health, rule);
+        }
+    }
+
     pub(super) fn release(&self) {
         self.count.fetch_sub(1, Ordering::Relaxed);
     }

@@ -32,6 +32,9 @@ const JITTER: f64 = 0.1;
 /// longer.
 const PROBE_SLOT: Duration = Duration::from_secs(10);
 
+/// No endpoint is probed sooner than this after it was ejected: its fault has hardly passed, and the probe costs a call.
+const LEAST_OUT: Duration = Duration::from_secs(1);
+
 /// The health of one endpoint as its calls saw it.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
@@ -206,6 +209,19 @@ impl Health {
         }
     }
 
+    /// Lets an ejected endpoint be probed from now on, if it has been out for a while.
+    pub(super) fn hasten(&self, rule: &Ejection, age: Duration) -> bool {
+        let ends = |word: &Word| word.kind() == OUT && word.until() != u64::MAX;
+        let Some(word) = self.out().filter(ends) else {
+            return false;
+        };
+        // The shortest that its period may have been.
+        let period = shortened(rule.period(word.level()), 1.0);
+        let left = Duration::from_millis(word.until()).saturating_sub(age);
+        left.saturating_add(LEAST_OUT) <= period
+            && self.swap(word, word.next(OUT, millis(age), word.level()))
+    }
+
     /// Brings the endpoint back, whatever it did.
     pub(crate) fn clear(&self, ejected: &Ejected) -> Change {
         self.clear_row();
@@ -309,13 +325,16 @@ pub(crate) fn adaptive(others: Counted) -> u32 {
 
 /// When a period that starts now ends, in milliseconds.
 fn ends(rule: &Ejection, level: u8, failed: Failed) -> u64 {
-    let period = rule.period(level);
-    let period = if period == Duration::MAX {
-        period
-    } else {
-        period.mul_f64(1.0 - JITTER * failed.unit)
-    };
+    let period = shortened(rule.period(level), failed.unit);
     millis(failed.age.saturating_add(period))
+}
+
+/// A period less its jitter, by `unit` in [0, 1]; one without end keeps none.
+fn shortened(period: Duration, unit: f64) -> Duration {
+    match period {
+        Duration::MAX => period,
+        period => period.mul_f64(1.0 - JITTER * unit),
+    }
 }
 
 #[cfg(test)]

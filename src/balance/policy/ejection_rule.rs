@@ -25,7 +25,8 @@ pub const DEFAULT_PANIC_BELOW: f64 = 0.5;
 /// if they fail; any call, when none of those came for as long again. A success brings it back, a failure lengthens
 /// the next period. 429 counts as load, never for ejection.
 ///
-/// At most half of the set is ejected, and none of a set of one. If less than half of the set is usable (because good
+/// At most half of the set is ejected, and none of a set of one. Where one more would have to go, the one that has been
+/// out longest, and for a second at least, is probed at once: if it has recovered, the other one takes its place. If less than half of the set is usable (because good
 /// endpoints left it, say) all are used until that changes, whatever the cause.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ejection {

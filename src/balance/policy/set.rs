@@ -146,10 +146,7 @@ impl Set {
 
     /// How often the calls of endpoints other than `serial` failed lately; a large set is sampled from `unit` of it on.
     pub(crate) fn others(&self, serial: u64, age: Duration, unit: f64) -> Counted {
-        let start = (unit * self.len() as f64) as usize;
-        (start..self.len())
-            .chain(0..start)
-            .filter_map(|index| self.seats.get(index))
+        self.from(unit)
             .filter(|seat| seat.stats.serial != serial)
             .take(OTHERS_ASKED)
             .map(|seat| seat.stats.health.counted(age))
@@ -158,5 +155,19 @@ impl Set {
                 failures: sum.failures + one.failures,
                 seconds: sum.seconds + one.seconds,
             })
+    }
+
+    /// The health of its endpoints; a large set is sampled from `unit` of it on.
+    pub(crate) fn healths(&self, unit: f64) -> impl Iterator<Item = &Health> {
+        let seats = self.from(unit).take(OTHERS_ASKED);
+        seats.map(|seat| &seat.stats.health)
+    }
+
+    /// All once round, from `unit` of the set on.
+    fn from(&self, unit: f64) -> impl Iterator<Item = &Seat> {
+        let start = (unit * self.len() as f64) as usize;
+        (start..self.len())
+            .chain(0..start)
+            .filter_map(|index| self.seats.get(index))
     }
 }

@@ -251,7 +251,9 @@ impl Ticket {
         let others = || set.others(stats.serial, age, unit);
         let (ejected, rule) = (&shared.ejected, &shared.rules.ejection);
         let permit = self.claim.permit;
-        stats.health.failure(permit, ejected, rule, failed, others);
+        if stats.health.failure(permit, ejected, rule, failed, others) == Change::Spared {
+            ejected.make_room(set.healths(unit), rule, age);
+        }
     }
 
     fn give_back(&mut self) {
