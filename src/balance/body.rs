@@ -13,13 +13,12 @@ use tokio::sync::Notify;
 use super::{
     error::Cause,
     policy::{
-        Answer, Caller, Seat, Shared, Snapshot, Terms, Ticket, TriedSet, Wish, admits, claim,
-        untried,
+        Answer, Caller, Seat, Shared, Snapshot, Terms, Ticket, TriedSet, Wish, claim, untried,
     },
 };
 use crate::{
-    call::{AttemptReport, Call, EndpointFacts, Opened},
-    classify::{Class, Classifier},
+    call::{AttemptReport, Call, Confinement, EndpointFacts, Opened, Reach},
+    classify::{Class, Classifier, Retryable},
     clock,
     error::{Error, ErrorKind},
     guarded::{End, Guarded, Settle},
@@ -77,18 +76,32 @@ impl InFlight {
         let wish = Wish {
             now,
             tried: TriedSet::from_iter(self.call.tried()),
-            within: self.call.confinement(),
+            within: None,
             caller: Caller::Any,
             limit: None,
+        };
+        let reach = |place: Confinement| {
+            let within = Some(&place);
+            Reach {
+                inhabited: set.reaches(&place),
+                untried: untried(shared, &set, &Wish { within, ..wish }) > 0,
+                place,
+            }
         };
         self.call.note_endpoint(EndpointFacts {
             serial: seat.stats.serial,
             name: Arc::clone(seat.endpoint.name()),
-            zone: seat.endpoint.zone().cloned(),
-            region: seat.endpoint.region().cloned(),
             set_size: set.len(),
             untried: untried(shared, &set, &wish),
+            reach: self.place(seat).map(reach),
         });
+    }
+
+    /// Where the call has to stay, or would have to once this attempt went unanswered.
+    fn place(&self, seat: &Seat) -> Option<Confinement> {
+        let (zone, region) = (seat.endpoint.zone(), seat.endpoint.region());
+        let confined = self.call.confinement().cloned();
+        confined.or_else(|| self.call.key_scope().around(zone, region))
     }
 }
 
@@ -183,15 +196,8 @@ impl<S: Clone> Attempt<S> {
 
     /// Why no endpoint has a place: all that the call may go to are full, or it may go to none.
     fn no_place(&self, snapshot: &Snapshot<S>) -> Error {
-        let open = |place| {
-            snapshot
-                .set
-                .seats
-                .iter()
-                .any(|seat| admits(Some(place), seat))
-        };
         match self.call.confinement() {
-            Some(place) if !open(place) => {
+            Some(place) if !snapshot.set.reaches(place) => {
                 no_endpoints(Cause::new("none is where the idempotency key is known"))
             }
             _ => Error::new(ErrorKind::Overloaded),
@@ -279,9 +285,9 @@ impl<S: Clone> Attempt<S> {
         mut hold: InFlight,
     ) -> Response<Guarded<RB, InFlight>> {
         let now = clock::read();
-        let class = self.hub.classifier.head(&response, clock::wall).class;
-        hold.head(class, now);
-        if !class.is_success() {
+        let verdict = self.hub.classifier.head(&response, clock::wall);
+        hold.head(verdict.class, now);
+        if !verdict.class.is_success() || verdict.retryable != Retryable::Never {
             hold.note(now);
         }
         response.map(|body| Guarded::new(body, hold))

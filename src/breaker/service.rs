@@ -123,10 +123,9 @@ mod tests {
             call.note_endpoint(EndpointFacts {
                 serial,
                 name: Arc::from("10.0.0.1:80"),
-                zone: None,
-                region: None,
                 set_size,
                 untried: 0,
+                reach: None,
             });
             let mut response = Response::new(Empty::<&'static [u8]>::new());
             *response.status_mut() = StatusCode::BAD_GATEWAY;

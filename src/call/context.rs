@@ -9,7 +9,7 @@ use std::{
 use super::{
     deadline::Deadline,
     disposition::Disposition,
-    key::{CallKey, Confinement},
+    key::{CallKey, Confinement, KeyScope},
     policy::CallPolicy,
     report::{AttemptReport, Outcome, Report, Stop},
 };
@@ -62,13 +62,22 @@ pub(crate) struct EndpointFacts {
     pub(crate) serial: u64,
     /// Its name in reports.
     pub(crate) name: Arc<str>,
-    /// Its failure domains, where known.
-    pub(crate) zone: Option<Arc<str>>,
-    pub(crate) region: Option<Arc<str>>,
     /// How many endpoints there are.
     pub(crate) set_size: usize,
     /// How many usable ones this call has not tried.
     pub(crate) untried: usize,
+    /// What is left where the call's key is known; `None` if that is everywhere.
+    pub(crate) reach: Option<Reach>,
+}
+
+/// What of a set lies where a key is known.
+#[derive(Clone, Debug)]
+pub(crate) struct Reach {
+    pub(crate) place: Confinement,
+    /// An endpoint does.
+    pub(crate) inhabited: bool,
+    /// A usable one that this call has not tried does.
+    pub(crate) untried: bool,
 }
 
 impl Call {
@@ -142,6 +151,11 @@ impl Call {
     /// The key, decided by whoever asks first.
     pub(crate) fn decide_key(&self, decide: impl FnOnce() -> Option<CallKey>) -> Option<&CallKey> {
         self.key.get_or_init(decide).as_ref()
+    }
+
+    /// How far the call's key is known; that of a caller's own header too, which no layer decided about.
+    pub(crate) fn key_scope(&self) -> KeyScope {
+        self.key().map_or_else(KeyScope::default, |key| key.scope)
     }
 
     /// From now on every attempt stays there; the first word counts.

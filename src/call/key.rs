@@ -17,44 +17,52 @@ use super::deadline::Deadline;
 pub struct IdempotencyKey(Arc<str>);
 
 /// How far a destination de-duplicates: where a keyed call may be sent again once an attempt went unanswered.
+///
+/// The place that counts is that of the endpoint which left the attempt unanswered, as its [`Endpoint`] names it.
+/// Endpoints without a region (and zone) are all in one place.
+///
+/// [`Endpoint`]: crate::Endpoint
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum KeyScope {
-    /// Within the zone of the first attempt.
+    /// Within that zone of that region.
     Zone,
-    /// Within the region of the first attempt; the default, since stores that span regions are rare.
+    /// Within that region; the default, since stores that span regions are rare.
     #[default]
     Region,
     /// Anywhere.
     Global,
 }
 
-/// Where a call has to stay: what is set has to be the endpoint's own.
+/// Where a call has to stay, since its key is known there. No name is a place of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Confinement {
-    zone: Option<Arc<str>>,
     region: Option<Arc<str>>,
+    /// `None` for all zones of the region.
+    zone: Option<Option<Arc<str>>>,
 }
 
 impl Confinement {
-    /// Whether an endpoint there may be called; one of an unknown place may not.
+    /// Whether an endpoint there may be called.
     pub(crate) fn admits(&self, zone: Option<&Arc<str>>, region: Option<&Arc<str>>) -> bool {
-        let same = |wanted: &Option<Arc<str>>, there: Option<&Arc<str>>| {
-            wanted.is_none() || wanted.as_ref() == there
-        };
-        same(&self.zone, zone) && same(&self.region, region)
+        let in_zone = |own: &Option<Arc<str>>| own.as_ref() == zone;
+        self.region.as_ref() == region && self.zone.as_ref().is_none_or(in_zone)
     }
 }
 
 impl KeyScope {
-    /// Where a call has to stay whose first attempt was there; `None` for anywhere, or if the place is unknown.
+    /// Where a call has to stay whose key came to this place; `None` for anywhere.
     pub(crate) fn around(
         self,
         zone: Option<&Arc<str>>,
         region: Option<&Arc<str>>,
     ) -> Option<Confinement> {
-        let zone = zone.filter(|_| self == Self::Zone).cloned();
-        let region = region.filter(|_| self != Self::Global).cloned();
-        (zone.is_some() || region.is_some()).then_some(Confinement { zone, region })
+        let zone = match self {
+            Self::Zone => Some(zone.cloned()),
+            Self::Region => None,
+            Self::Global => return None,
+        };
+        let region = region.cloned();
+        Some(Confinement { region, zone })
     }
 }
 
@@ -132,19 +140,32 @@ mod tests {
     }
 
     #[test]
-    fn a_scope_confines_to_the_place_of_the_first_attempt() {
-        let (a, b, region): (Arc<str>, Arc<str>, Arc<str>) = ("a".into(), "b".into(), "r".into());
-        let around = |scope: KeyScope| scope.around(Some(&a), Some(&region));
-        assert_eq!(around(KeyScope::Global), None);
-        let in_region = around(KeyScope::Region).expect("known");
-        assert!(in_region.admits(Some(&b), Some(&region)) && in_region.admits(None, Some(&region)));
-        assert!(!in_region.admits(Some(&a), Some(&b)) && !in_region.admits(Some(&a), None));
-        let in_zone = around(KeyScope::Zone).expect("known");
-        assert!(in_zone.admits(Some(&a), Some(&region)));
-        assert!(!in_zone.admits(Some(&b), Some(&region)) && !in_zone.admits(None, Some(&region)));
-        for scope in [KeyScope::Region, KeyScope::Zone] {
-            assert_eq!(scope.around(None, None), None, "nothing is known");
-        }
+    fn a_scope_is_the_region_or_the_zone_within_it_and_no_name_is_a_place_too() {
+        let places: [(Option<&str>, Option<&str>); 6] = [
+            (Some("eu"), Some("a")),
+            (Some("eu"), Some("b")),
+            (Some("eu"), None),
+            (Some("us"), Some("a")),
+            (None, Some("a")),
+            (None, None),
+        ];
+        let name = |name: Option<&str>| name.map(Arc::<str>::from);
+        let admitted = |scope: KeyScope, own: usize| -> Vec<usize> {
+            let (region, zone) = places[own];
+            let around = scope.around(name(zone).as_ref(), name(region).as_ref());
+            let confinement = around.expect("not everywhere");
+            let admits = |index: &usize| {
+                let (region, zone) = places[*index];
+                confinement.admits(name(zone).as_ref(), name(region).as_ref())
+            };
+            (0..places.len()).filter(admits).collect()
+        };
+        assert_eq!(admitted(KeyScope::Region, 0), [0, 1, 2]);
+        assert_eq!(admitted(KeyScope::Region, 5), [4, 5]);
+        assert_eq!(admitted(KeyScope::Zone, 0), [0]);
+        assert_eq!(admitted(KeyScope::Zone, 2), [2]);
+        assert_eq!(admitted(KeyScope::Zone, 5), [5]);
+        assert_eq!(KeyScope::Global.around(None, None), None);
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub struct CallPolicy {
     max_attempts: Option<u32>,
     idempotent: Option<bool>,
     key: KeyChoice,
+    key_lifetime: Option<Duration>,
 }
 
 /// What the call says about its idempotency key.
@@ -113,6 +114,19 @@ impl CallPolicy {
         self
     }
 
+    /// How long its destination remembers this call's key, from the start of the call on; no retry that needs the
+    /// key begins later.
+    ///
+    /// For a key that the caller brings here or in a header, of which nobody else can know when it was first used;
+    /// of a generated key it replaces the layer's lifetime. Range: above zero; [`Duration::MAX`] means for ever.
+    /// **Default**: 24 h ([`LIFETIME`](crate::idempotency::LIFETIME)) for a generated key unless its layer says
+    /// otherwise, for ever for a caller's.
+    #[must_use]
+    pub fn idempotency_key_lifetime(mut self, lifetime: Duration) -> Self {
+        self.key_lifetime = Some(lifetime);
+        self
+    }
+
     /// No generated key for this call.
     #[must_use]
     pub fn no_idempotency_key(mut self) -> Self {
@@ -140,6 +154,10 @@ impl CallPolicy {
         self.idempotent
     }
 
+    pub(crate) fn key_lifetime_given(&self) -> Option<Duration> {
+        self.key_lifetime
+    }
+
     pub(crate) fn key_choice(&self) -> &KeyChoice {
         &self.key
     }
@@ -153,6 +171,7 @@ impl CallPolicy {
             ("CallPolicy::deadline", self.deadline),
             ("CallPolicy::attempt_timeout", self.attempt_timeout),
             ("CallPolicy::body_idle", self.body_idle),
+            ("CallPolicy::idempotency_key_lifetime", self.key_lifetime),
         ];
         for (field, duration) in durations {
             if duration == Some(Duration::ZERO) {
@@ -211,6 +230,10 @@ mod tests {
             (
                 CallPolicy::new().body_idle(Duration::ZERO),
                 "CallPolicy::body_idle",
+            ),
+            (
+                CallPolicy::new().idempotency_key_lifetime(Duration::ZERO),
+                "CallPolicy::idempotency_key_lifetime",
             ),
             (
                 CallPolicy::new().max_attempts(0),

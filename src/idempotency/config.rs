@@ -86,9 +86,12 @@ impl IdempotencyKeys {
         self
     }
 
-    /// How long the destination remembers a key: no attempt is made later than this.
+    /// How long the destination remembers a key that is made here: no attempt is made later than this after the
+    /// call's start.
     ///
-    /// Range: above zero; [`Duration::MAX`] means for ever. **Default**: [`LIFETIME`].
+    /// A caller's key may be older than the call: it is limited by
+    /// [`CallPolicy::idempotency_key_lifetime`](crate::CallPolicy::idempotency_key_lifetime) alone. Range: above
+    /// zero; [`Duration::MAX`] means for ever. **Default**: [`LIFETIME`].
     #[must_use]
     pub fn lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = lifetime;
@@ -106,8 +109,9 @@ impl IdempotencyKeys {
 
     /// How far the destination's memory of keys reaches.
     ///
-    /// After an attempt without an answer, a keyed call goes to no endpoint outside of it. **Default**:
-    /// [`KeyScope::Region`], since stores that span regions are rare.
+    /// After an attempt without an answer, a call that only its key makes repeatable goes to no endpoint outside of
+    /// it: see the [module](crate::idempotency). **Default**: [`KeyScope::Region`], since stores that span regions
+    /// are rare.
     #[must_use]
     pub fn scope(mut self, scope: KeyScope) -> Self {
         self.scope = scope;

@@ -14,6 +14,16 @@
 //! - [`CallPolicy::idempotency_key`](crate::CallPolicy::idempotency_key) gives a call its key, whatever its
 //!   method; [`no_idempotency_key`](crate::CallPolicy::no_idempotency_key) sends it without a new one, and
 //!   a key in its header then makes no retry safe.
+//! - A key is known where it was sent. Once an attempt went unanswered (or was told that its key is running, 409),
+//!   a call that only its key makes repeatable stays within the [`scope`](IdempotencyKeys::scope) around the
+//!   endpoint of that attempt, by default its region, even if all endpoints there are ejected. If none is left the
+//!   call ends, and its report says [`Stop::OutOfKeyScope`](crate::call::Stop::OutOfKeyScope). The first attempt
+//!   that may have been acted on decides, and not the first attempt as such: one that was never sent left its key
+//!   nowhere. Attempts that were not processed, and calls whose method makes them repeatable, may go anywhere. A
+//!   key in a caller's header that no key layer saw has the default scope.
+//! - A key has a lifetime, counted from the start of the call: for generated ones that of the
+//!   [layer](IdempotencyKeys::lifetime), for a caller's what the caller
+//!   [states](crate::CallPolicy::idempotency_key_lifetime), else it is taken to live for ever.
 //! - Keys are marked sensitive: `Debug` of headers does not show them, and HTTP/2 does not index them.
 //!
 //! ```

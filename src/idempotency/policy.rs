@@ -90,12 +90,25 @@ impl KeyPolicy {
         }
     }
 
-    /// What the call remembers of its key.
-    pub(crate) fn remember(&self, key: IdempotencyKey, from_caller: bool, now: Instant) -> CallKey {
+    /// What a call that started then remembers of its key, whose lifetime the caller may have stated.
+    ///
+    /// When a caller's key was first used, only the caller knows: without a word it does not expire.
+    pub(crate) fn remember(
+        &self,
+        key: IdempotencyKey,
+        from_caller: bool,
+        stated: Option<Duration>,
+        started: Instant,
+    ) -> CallKey {
+        let lifetime = match stated {
+            Some(stated) => stated,
+            None if from_caller => Duration::MAX,
+            None => self.lifetime,
+        };
         CallKey {
             key,
             from_caller,
-            expires: Deadline::after(now, self.lifetime),
+            expires: Deadline::after(started, lifetime),
             scope: self.scope,
         }
     }
@@ -279,15 +292,30 @@ mod tests {
     }
 
     #[test]
-    fn a_key_lives_from_its_first_use_on() {
+    fn a_generated_key_lives_a_day_and_a_callers_as_long_as_the_caller_says() {
         let now = Instant::now();
+        let policy = policy(IdempotencyKeys::default());
+        let day = Duration::from_secs(86_400);
+        let hour = Duration::from_secs(3_600);
+        for (from_caller, stated, lives) in [
+            (false, None, day),
+            (false, Some(hour), hour),
+            (true, None, Duration::MAX),
+            (true, Some(hour), hour),
+            (true, Some(Duration::MAX), Duration::MAX),
+        ] {
+            let remembered = policy.remember(key("k"), from_caller, stated, now);
+            assert_eq!(remembered.expires, Deadline::after(now, lives));
+        }
+    }
+
+    #[test]
+    fn every_key_has_the_scope_of_its_destination() {
         let policy = policy(IdempotencyKeys::default().scope(KeyScope::Zone));
-        let remembered = policy.remember(key("k"), true, now);
-        assert_eq!(
-            remembered.expires,
-            Deadline::after(now, Duration::from_secs(86_400))
-        );
-        assert_eq!(remembered.scope, KeyScope::Zone);
+        for from_caller in [true, false] {
+            let remembered = policy.remember(key("k"), from_caller, None, Instant::now());
+            assert_eq!(remembered.scope, KeyScope::Zone);
+        }
     }
 
     proptest! {

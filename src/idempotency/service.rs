@@ -158,8 +158,9 @@ impl Keyring {
         key: IdempotencyKey,
         from_caller: bool,
     ) -> Option<&'a IdempotencyKey> {
-        let now = call.started();
-        let decided = call.decide_key(|| Some(self.policy.remember(key, from_caller, now)));
+        let (stated, started) = (call.policy().key_lifetime_given(), call.started());
+        let remember = || self.policy.remember(key, from_caller, stated, started);
+        let decided = call.decide_key(|| Some(remember()));
         decided.map(|decided| &decided.key)
     }
 

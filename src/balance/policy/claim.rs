@@ -91,7 +91,7 @@ pub(crate) struct Claim {
     pub(crate) permit: Permit,
 }
 
-/// Picks an endpoint and takes a place on it; `None` if all are full.
+/// Picks an endpoint and takes a place on it; `None` if all that it may go to are full.
 pub(crate) fn claim(
     shared: &Shared,
     set: &Set,
@@ -124,12 +124,6 @@ pub(crate) fn untried(shared: &Shared, set: &Set, wish: &Wish<'_>) -> usize {
     (0..set.len()).filter(free).take(COUNTED_UNTRIED).count()
 }
 
-/// Whether the call may go there.
-pub(crate) fn admits(within: Option<&Confinement>, seat: &Seat) -> bool {
-    let (zone, region) = (seat.endpoint.zone(), seat.endpoint.region());
-    within.is_none_or(|place| place.admits(zone, region))
-}
-
 /// The place on an ejected endpoint whose time is over, if there is one.
 fn probe(field: &Look<'_>, wish: &Wish<'_>) -> Option<Claim> {
     let (shared, set) = (field.shared, field.set);
@@ -141,7 +135,7 @@ fn probe(field: &Look<'_>, wish: &Wish<'_>) -> Option<Claim> {
     let mut claimed = None;
     for (index, seat) in set.seats.iter().enumerate() {
         let health = &seat.stats.health;
-        let open = !wish.tried.contains(seat.stats.serial) && admits(wish.within, seat);
+        let open = !wish.tried.contains(seat.stats.serial) && field.admits(seat);
         if claimed.is_none() && open {
             let permit = health.claim_probe(rule, wish.caller, wish.limit, age);
             claimed = permit.and_then(|permit| enter(field, index, seat, permit));
@@ -177,6 +171,7 @@ struct Look<'a> {
 
 impl<'a> Look<'a> {
     fn new(shared: &'a Shared, set: &'a Set, wish: &Wish<'a>) -> Self {
+        let panic = shared.ejected.is_panic(set.len(), &shared.rules.ejection);
         Self {
             shared,
             set,
@@ -185,8 +180,14 @@ impl<'a> Look<'a> {
             tried: wish.tried,
             zones: zones(set, &wish.tried),
             within: wish.within,
-            panic: shared.ejected.is_panic(set.len(), &shared.rules.ejection),
+            // Rather one of those that fail than one where the key is not known.
+            panic: panic || wish.within.is_some_and(|place| all_are_out(set, place)),
         }
+    }
+
+    /// Whether the call may go there.
+    fn admits(&self, seat: &Seat) -> bool {
+        self.within.is_none_or(|place| seat.lies_in(place))
     }
 
     fn take(&self, index: usize, seat: &Seat, permit: Permit) -> Claim {
@@ -214,6 +215,12 @@ impl<'a> Look<'a> {
             Tried::Nothing
         }
     }
+}
+
+/// Whether every endpoint there is ejected.
+fn all_are_out(set: &Set, place: &Confinement) -> bool {
+    let mut there = set.seats.iter().filter(|seat| seat.lies_in(place));
+    there.all(|seat| seat.stats.health.is_out())
 }
 
 /// The zones of the tried endpoints, where the set has several.
@@ -245,7 +252,7 @@ impl Field for Look<'_> {
     }
 
     fn seen(&self, index: usize) -> Seen {
-        let Some(seat) = self.seat(index).filter(|seat| admits(self.within, seat)) else {
+        let Some(seat) = self.seat(index).filter(|seat| self.admits(seat)) else {
             return BARRED;
         };
         let stats = &seat.stats;

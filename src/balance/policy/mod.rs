@@ -18,7 +18,7 @@ mod weights;
 mod word;
 
 pub(crate) use self::{
-    claim::{TriedSet, Wish, admits, caller, claim, untried},
+    claim::{TriedSet, Wish, caller, claim, untried},
     ejected::Caller,
     ejection::Change,
     roster::{Answer, Made, Roster, Snapshot},

@@ -31,7 +31,7 @@ pub(crate) trait Field {
 /// What bars a candidate.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seen {
-    /// Neither ejected nor full.
+    /// Neither ejected nor full, nor where the call may not go.
     pub(crate) usable: bool,
     pub(crate) tried: Tried,
     /// The probability with which slow start keeps it.

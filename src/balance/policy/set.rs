@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     balance::config::{Pick, SlowStart},
+    call::Confinement,
     discover::Endpoint,
     stats::ewma::Tick,
 };
@@ -104,6 +105,12 @@ pub(crate) struct Seat {
     pub(crate) endpoint: Arc<Endpoint>,
 }
 
+impl Seat {
+    pub(crate) fn lies_in(&self, place: &Confinement) -> bool {
+        place.admits(self.endpoint.zone(), self.endpoint.region())
+    }
+}
+
 /// An immutable set of endpoints that may be picked.
 #[derive(Clone, Debug)]
 pub(crate) struct Set {
@@ -142,6 +149,11 @@ impl Set {
 
     pub(crate) fn len(&self) -> usize {
         self.seats.len()
+    }
+
+    /// Whether an endpoint lies there.
+    pub(crate) fn reaches(&self, place: &Confinement) -> bool {
+        self.seats.iter().any(|seat| seat.lies_in(place))
     }
 
     /// How often the calls of endpoints other than `serial` failed lately; a large set is sampled from `unit` of it on.

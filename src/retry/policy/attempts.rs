@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     call::{
-        Attempt, AttemptReport, Call, Deadline, EndpointFacts, Joined, KeyScope, Outcome, Report,
+        Attempt, AttemptReport, Call, Deadline, Disposition, EndpointFacts, Joined, Outcome, Report,
     },
     classify::{Retryable, Verdict},
     error::ErrorKind,
@@ -28,8 +28,6 @@ pub(crate) struct Attempts {
     repeatable: bool,
     /// The caller put a key into the header.
     brought_key: bool,
-    /// Where the first attempt went, once it has ended.
-    first_endpoint: Option<EndpointFacts>,
     number: u32,
     /// When the present attempt began.
     started: Instant,
@@ -37,6 +35,15 @@ pub(crate) struct Attempts {
     previous_delay: Option<Duration>,
     /// Pays for the attempt that is waited for.
     token: Token,
+}
+
+/// Where another attempt could go.
+#[derive(Clone, Copy, Debug, Default)]
+struct Left {
+    /// To a usable endpoint that was not tried.
+    untried: bool,
+    /// Nowhere where the key is known, and nowhere else may it go.
+    out_of_scope: bool,
 }
 
 /// How an attempt ended.
@@ -84,7 +91,6 @@ impl Attempts {
             brought_key: settings.trust_caller_keys
                 && !method.is_safe()
                 && headers.contains_key(&settings.key_header),
-            first_endpoint: None,
             number: 0,
             joined,
             started: now,
@@ -119,7 +125,7 @@ impl Attempts {
         replayable: Replayable,
         now: Instant,
     ) -> Attempt {
-        let before = self.situation(None, replayable, false);
+        let before = self.situation(None, replayable, Left::default());
         let limit = policy.attempt_limit(&before, self.call().started(), now);
         mem::take(&mut self.token).spend();
         self.number = self.number.saturating_add(1);
@@ -158,12 +164,12 @@ impl Attempts {
         now: Instant,
         unit: f64,
     ) -> Next {
-        let untried = self.note(ending, now);
+        let left = self.note(ending, now);
         if is_good(&ending.verdict) {
             policy.succeeded(now.saturating_duration_since(self.started));
             return Next::Final;
         }
-        let situation = self.situation(Some(ending.how), ending.replayable, untried);
+        let situation = self.situation(Some(ending.how), ending.replayable, left);
         match policy.decide(&situation, &ending.verdict, now, unit) {
             Decision::Stop(stop) => {
                 self.call().stopped(stop);
@@ -171,7 +177,6 @@ impl Attempts {
             }
             Decision::Retry { delay, token } => {
                 self.call().backing_off(delay);
-                self.stay_where_the_key_is_known(&situation);
                 self.token = token;
                 self.too_early |= ending.verdict.retryable == Retryable::OnceIfIdempotent;
                 if delay.is_zero() {
@@ -187,12 +192,9 @@ impl Attempts {
         self.call().report(now)
     }
 
-    /// Adds the attempt to the report; answers whether there is an endpoint that was not tried.
-    fn note(&mut self, ending: &Ending, now: Instant) -> bool {
+    /// Adds the attempt to the report, and sees where another one could go.
+    fn note(&self, ending: &Ending, now: Instant) -> Left {
         let endpoint = self.call().take_endpoint();
-        if self.number == 1 {
-            self.first_endpoint.clone_from(&endpoint);
-        }
         self.call().ended(AttemptReport {
             number: self.number,
             endpoint: endpoint.as_ref().map(|facts| Arc::clone(&facts.name)),
@@ -204,27 +206,40 @@ impl Attempts {
             disposition: ending.verdict.disposition,
             backoff: None,
         });
-        endpoint.is_some_and(|facts| facts.untried > 0)
+        self.left(ending, endpoint.as_ref())
     }
 
-    /// A server elsewhere may not know that an attempt which went unanswered was this call.
-    fn stay_where_the_key_is_known(&self, situation: &Situation) {
-        let Some(first) = self.first_endpoint.as_ref() else {
-            return;
-        };
-        if self.repeatable || !situation.unanswered {
-            return;
+    /// After an attempt that may have been acted on, or was told that its key is running, a call that its key alone
+    /// makes repeatable stays where the key is known.
+    fn left(&self, ending: &Ending, endpoint: Option<&EndpointFacts>) -> Left {
+        let reach = endpoint.and_then(|facts| facts.reach.as_ref());
+        let known_there = ending.verdict.disposition == Disposition::Unknown
+            || ending.verdict.retryable == Retryable::IfKeyRunning;
+        if known_there
+            && !self.repeatable
+            && self.key().is_some()
+            && let Some(reach) = reach
+        {
+            self.call().confine(reach.place.clone());
         }
-        let scope = self
-            .call()
-            .key()
-            .map_or_else(KeyScope::default, |key| key.scope);
-        if let Some(place) = scope.around(first.zone.as_ref(), first.region.as_ref()) {
-            self.call().confine(place);
+        match (self.call().confinement(), reach) {
+            (None, _) => Left {
+                untried: endpoint.is_some_and(|facts| facts.untried > 0),
+                out_of_scope: false,
+            },
+            (Some(_), Some(reach)) => Left {
+                untried: reach.untried,
+                out_of_scope: !reach.inhabited,
+            },
+            // Not one was picked: the set changed during the wait.
+            (Some(_), None) => Left {
+                untried: false,
+                out_of_scope: matches!(ending.how, How::Error(ErrorKind::NoEndpoints, _)),
+            },
         }
     }
 
-    fn situation(&self, how: Option<How>, replayable: Replayable, untried: bool) -> Situation {
+    fn situation(&self, how: Option<How>, replayable: Replayable, left: Left) -> Situation {
         let (status, error) = match how {
             Some(How::Status(status)) => (Some(status), None),
             Some(How::Error(kind, _)) => (None, Some(kind)),
@@ -238,10 +253,10 @@ impl Attempts {
             replayable,
             status,
             error,
-            confined: self.call().confinement().is_some(),
             unanswered: self.call().disposition().may_have_happened(),
             too_early: self.too_early,
-            untried,
+            untried: left.untried,
+            out_of_scope: left.out_of_scope,
             previous_delay: self.previous_delay,
             deadline: self.call().deadline(),
         }
@@ -249,18 +264,25 @@ impl Attempts {
 
     /// The key that the destination de-duplicates by, whichever layer or caller brought it.
     fn key(&self) -> Option<Key> {
-        let callers = Key {
-            from_caller: true,
-            expires: Deadline::NEVER,
-        };
         if !self.call().key_decided() {
-            return self.brought_key.then_some(callers);
+            return self.brought_key.then(|| self.callers_key());
         }
         let key = self.call().key()?;
         Some(Key {
             from_caller: key.from_caller,
             expires: key.expires,
         })
+    }
+
+    /// A key that no key layer saw: it lives as long as the caller says, else for ever.
+    fn callers_key(&self) -> Key {
+        let stated = self.call().policy().key_lifetime_given();
+        Key {
+            from_caller: true,
+            expires: stated.map_or(Deadline::NEVER, |lifetime| {
+                Deadline::after(self.call().started(), lifetime)
+            }),
+        }
     }
 }
 

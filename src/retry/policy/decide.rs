@@ -28,14 +28,14 @@ pub(crate) struct Situation {
     pub(crate) status: Option<StatusCode>,
     /// The error that ended it, if one did.
     pub(crate) error: Option<ErrorKind>,
-    /// Attempts have to stay where the key is known.
-    pub(crate) confined: bool,
     /// An attempt of this call went unanswered.
     pub(crate) unanswered: bool,
     /// An earlier attempt was answered 425.
     pub(crate) too_early: bool,
-    /// There is a usable endpoint that this call has not tried.
+    /// There is a usable endpoint that this call has not tried, where it may go.
     pub(crate) untried: bool,
+    /// The call has to stay where its key is known, and no endpoint is left there.
+    pub(crate) out_of_scope: bool,
     /// The wait before this attempt.
     pub(crate) previous_delay: Option<Duration>,
     pub(crate) deadline: Deadline,
@@ -76,7 +76,7 @@ impl Situation {
         match self.error {
             Some(ErrorKind::CircuitOpen { .. }) => Stop::CircuitOpen,
             Some(ErrorKind::DeadlineExceeded) => Stop::DeadlineInfeasible,
-            Some(ErrorKind::NoEndpoints) if self.confined => Stop::OutOfKeyScope,
+            Some(ErrorKind::NoEndpoints) if self.out_of_scope => Stop::OutOfKeyScope,
             _ => Stop::NotRetryable,
         }
     }
@@ -134,6 +134,9 @@ impl RetryPolicy {
             return Err(Stop::AttemptsExhausted { max_attempts });
         }
         self.harmless(situation, verdict)?;
+        if situation.out_of_scope {
+            return Err(Stop::OutOfKeyScope);
+        }
         if let Replayable::No(stop) = situation.replayable {
             return Err(stop);
         }
@@ -271,10 +274,10 @@ mod tests {
             replayable: Replayable::Yes,
             status: None,
             error: None,
-            confined: false,
             unanswered: false,
             too_early: false,
             untried: false,
+            out_of_scope: false,
             previous_delay: None,
             deadline: Deadline::NEVER,
         }
@@ -467,6 +470,37 @@ mod tests {
         );
         let later = keyed(Deadline::after(now, ms(101)));
         assert!(answer(&policy, &later, Verdict::FAILURE, now).is_ok());
+    }
+
+    #[test]
+    fn a_call_that_would_leave_its_keys_scope_stops_before_it_waits_or_pays() {
+        let budget = Budget::new(1.0, 0.0, 5).expect("valid").starting_with(5);
+        let policy = policy().with_budget(budget.clone());
+        let now = Instant::now();
+        let stopped = |situation: &Situation, verdict| answer(&policy, situation, verdict, now);
+        let gone = Situation {
+            out_of_scope: true,
+            ..post(Some(KEY))
+        };
+        for verdict in [
+            Verdict::FAILURE,
+            Evidence::Unknown.verdict(),
+            Evidence::NotSent.verdict(),
+        ] {
+            assert_eq!(stopped(&gone, verdict), Err(Stop::OutOfKeyScope));
+        }
+        let refused = Situation {
+            error: Some(ErrorKind::NoEndpoints),
+            ..gone.clone()
+        };
+        let local = Evidence::Unsendable.verdict();
+        assert_eq!(stopped(&refused, local), Err(Stop::OutOfKeyScope));
+        assert_eq!(
+            stopped(&gone, Verdict::SUCCESS),
+            Err(Stop::NotRetryable),
+            "its answer was final anyhow"
+        );
+        assert!((budget.balance(now) - 5.0).abs() < f64::EPSILON);
     }
 
     #[test]
