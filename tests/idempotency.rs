@@ -15,7 +15,7 @@ use std::{
 use bytes::Bytes;
 use evenkeel::{
     AttemptTimeoutLayer, CallPolicy, DeadlineLayer, Disposition, Error, ErrorKind,
-    IdempotencyKeyLayer, IdempotencyKeys, Retry, RetryLayer,
+    IdempotencyKeyLayer, IdempotencyKeys, Retry, RetryLayer, call::Stop,
 };
 use futures::future::BoxFuture;
 use http::{Method, Request};
@@ -223,12 +223,61 @@ async fn a_key_of_whatever_origin_makes_a_post_retryable_and_distrust_undoes_it(
 
 #[tokio::test(start_paused = true)]
 async fn no_attempt_is_made_when_the_destination_may_have_forgotten_the_key() {
-    let forgetful = keyed(IdempotencyKeys::default().lifetime(millis(15)));
+    let forgetful = keyed(IdempotencyKeys::default().lifetime(millis(10)));
     let mock = failing_twice();
     let service = forgetful.layer(retry().layer(mock.clone()));
     let error = service.oneshot(body(post())).await.map(drop).unwrap_err();
     assert_eq!(mock.calls(), 1, "{error}");
     assert!(error.may_have_happened());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_is_not_repeated_beyond_the_lifetime_that_its_caller_states() {
+    let stating = |lifetime: Duration| CallPolicy::new().idempotency_key_lifetime(lifetime);
+    let day = Duration::from_secs(86_400);
+    let short = || keyed(IdempotencyKeys::default().lifetime(millis(10)));
+    for (layer, request, calls) in [
+        (None, with(bringing("k"), stating(millis(10))), 1),
+        (None, with(bringing("k"), stating(day)), 3),
+        (None, with(bringing("k"), stating(Duration::MAX)), 3),
+        (None, bringing("k"), 3),
+        (Some(short()), with(bringing("k"), stating(day)), 3),
+        (Some(short()), bringing("k"), 3),
+        (Some(short()), with(post(), stating(day)), 3),
+        (Some(short()), post(), 1),
+        (
+            Some(IdempotencyKeyLayer::default()),
+            with(post(), stating(millis(10)).idempotency_key("order-42")),
+            1,
+        ),
+        (
+            Some(IdempotencyKeyLayer::default()),
+            with(bringing("k"), stating(millis(10))),
+            1,
+        ),
+    ] {
+        let (mock, case) = (failing_twice(), format!("{layer:?} {request:?}"));
+        let retried = retry().layer(mock.clone());
+        let answer = match layer {
+            Some(layer) => layer.layer(retried).oneshot(body(request)).await.map(drop),
+            None => retried.oneshot(body(request)).await.map(drop),
+        };
+        assert_eq!(mock.calls(), calls, "{case}");
+        if let Err(error) = answer {
+            assert_eq!(error.report().stop(), Some(Stop::KeyExpired), "{case}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stated_lifetime_of_zero_fails_the_call_unsent() {
+    let policy = CallPolicy::new().idempotency_key_lifetime(Duration::ZERO);
+    let error = refused(&IdempotencyKeyLayer::default(), with(post(), policy)).await;
+    let line = error.to_string();
+    assert!(
+        line.contains("CallPolicy::idempotency_key_lifetime"),
+        "{line}"
+    );
 }
 
 // IDK-02 (Modern-Treasury/modern-treasury-python#70)

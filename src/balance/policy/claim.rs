@@ -290,3 +290,172 @@ impl Field for Look<'_> {
         self.tried.is_empty() && self.seat(index).is_some_and(claim)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{
+            chunks::Chunks,
+            ejection_rule::Ejection,
+            set::{Rules, Stats},
+            ticket::{Terms, Ticket},
+        },
+        *,
+    };
+    use crate::{
+        balance::config::{Pick, SlowStart},
+        call::{Deadline, KeyScope},
+        classify::Class,
+        discover::Endpoint,
+    };
+
+    const PICKS: [Pick; 7] = [
+        Pick::least_cost(),
+        Pick::p2c_peak_ewma(),
+        Pick::p2c_in_flight(),
+        Pick::choices(3),
+        Pick::least_in_flight(),
+        Pick::round_robin(),
+        Pick::random(),
+    ];
+
+    /// Endpoints in these regions, in this order.
+    struct Bench {
+        shared: Arc<Shared>,
+        set: Arc<Set>,
+        start: Instant,
+        draws: u64,
+    }
+
+    impl Bench {
+        fn new(pick: Pick, regions: &[&str]) -> Self {
+            let start = Instant::now();
+            let rules = Rules {
+                pick,
+                ejection: Ejection::consecutive(1),
+                slow_start: SlowStart::default(),
+                max_in_flight: 3,
+            };
+            let mut seats = Chunks::default();
+            for (index, region) in regions.iter().enumerate() {
+                let address = ([10, 0, 0, 1], index as u16 + 1).into();
+                let endpoint = Endpoint::new(address).with_region(*region);
+                let seat = Seat {
+                    stats: Arc::new(Stats::new(index as u64 + 1, None)),
+                    endpoint: Arc::new(endpoint),
+                };
+                seats.put(index, seat);
+            }
+            let (shared, set) = (Shared::new(rules, start, 0), Arc::new(Set::of(seats)));
+            shared.set.store(Arc::clone(&set));
+            let shared = Arc::new(shared);
+            Self {
+                shared,
+                set,
+                start,
+                draws: 0,
+            }
+        }
+
+        fn wish<'a>(&self, within: Option<&'a Confinement>) -> Wish<'a> {
+            Wish {
+                within,
+                now: self.start,
+                tried: TriedSet::default(),
+                caller: Caller::Any,
+                limit: None,
+            }
+        }
+
+        fn claim(&mut self, within: Option<&Confinement>) -> Option<Claim> {
+            let wish = self.wish(within);
+            let draws = &mut self.draws;
+            claim(&self.shared, &self.set, &wish, &mut || {
+                *draws = draws.wrapping_add(0x9e37_79b9_7f4a_7c15);
+                *draws
+            })
+        }
+
+        fn ticket(&self, claim: Claim) -> Ticket {
+            let terms = Terms {
+                deadline: Deadline::NEVER,
+                slow: None,
+            };
+            Ticket::new(Arc::clone(&self.shared), claim, self.start, terms)
+        }
+
+        fn untried(&self, within: Option<&Confinement>, tried: &[u64]) -> usize {
+            let tried = tried.iter().copied().collect();
+            let wish = Wish {
+                tried,
+                ..self.wish(within)
+            };
+            untried(&self.shared, &self.set, &wish)
+        }
+    }
+
+    fn region(name: &str) -> Confinement {
+        let around = KeyScope::Region.around(None, Some(&Arc::from(name)));
+        around.expect("not everywhere")
+    }
+
+    #[test]
+    fn a_confined_call_is_picked_for_within_its_region_until_that_is_full() {
+        for pick in PICKS {
+            let mut bench = Bench::new(pick, &["us", "eu", "us", "eu", "us"]);
+            let eu = region("eu");
+            let claims: Vec<_> = std::iter::from_fn(|| bench.claim(Some(&eu))).collect();
+            assert_eq!(claims.len(), 6, "3 on each of 2: {pick:?}");
+            assert!(claims.iter().all(|claim| claim.index % 2 == 1), "{pick:?}");
+            assert!(bench.claim(None).is_some_and(|claim| claim.index % 2 == 0));
+        }
+    }
+
+    #[test]
+    fn nobody_is_picked_where_nobody_is() {
+        for pick in PICKS {
+            let mut bench = Bench::new(pick, &["us", "us"]);
+            assert!(bench.claim(Some(&region("eu"))).is_none());
+            assert!(!bench.set.reaches(&region("eu")) && bench.set.reaches(&region("us")));
+        }
+    }
+
+    #[test]
+    fn ejected_endpoints_are_used_rather_than_leaving_the_region() {
+        for pick in PICKS {
+            let mut bench = Bench::new(pick, &["us", "us", "us", "eu"]);
+            let eu = region("eu");
+            let first = bench.claim(Some(&eu)).expect("eu is free");
+            let mut ticket = bench.ticket(first);
+            ticket.head(Class::Failure, bench.start, || 0.0);
+            assert!(ticket.seat().stats.health.is_out());
+            drop(ticket);
+            let out = |claim: &Claim| claim.index == 3;
+            assert!(bench.claim(Some(&eu)).as_ref().is_some_and(out), "{pick:?}");
+            assert!(!bench.claim(None).as_ref().is_some_and(out), "{pick:?}");
+        }
+    }
+
+    #[test]
+    fn a_probe_is_not_made_by_a_call_that_may_not_go_there() {
+        let mut bench = Bench::new(Pick::default(), &["us", "us", "us", "eu"]);
+        let first = bench.claim(Some(&region("eu"))).expect("eu is free");
+        bench
+            .ticket(first)
+            .head(Class::Failure, bench.start, || 0.0);
+        bench.start += Duration::from_secs(60);
+        let confined = bench.claim(Some(&region("us"))).expect("us is free");
+        assert_ne!(confined.index, 3);
+        let anywhere = bench.claim(None).expect("the probe");
+        assert_eq!(anywhere.index, 3, "it was due");
+    }
+
+    #[test]
+    fn untried_endpoints_elsewhere_are_none_for_a_confined_call() {
+        let bench = Bench::new(Pick::default(), &["us", "eu", "us", "eu", "us"]);
+        let eu = region("eu");
+        assert_eq!(bench.untried(None, &[2]), 4);
+        assert_eq!(bench.untried(Some(&eu), &[2]), 1);
+        assert_eq!(bench.untried(Some(&eu), &[2, 4]), 0);
+    }
+}
