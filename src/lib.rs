@@ -169,3 +169,8 @@ pub use self::{
     stack::Stack,
     timeout::{AttemptTimeoutLayer, DeadlineLayer},
 };
+
+/// Its example has to compile.
+#[cfg(all(doctest, feature = "reqwest"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

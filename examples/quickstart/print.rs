@@ -47,7 +47,7 @@ pub fn legend() {
   charged twice  orders that are in the ledger more than once
   lost           orders reported as paid that the ledger does not know
   breaker trips  how often the breaker of the whole service opened
-  traffic        requests that reached the server; a broken server should get few"
+  traffic        requests that reached the server; one that failed is trusted again over some seconds"
     );
 }
 
@@ -72,6 +72,13 @@ pub fn samples(calls: &[Call]) {
             }
         }
     }
+    println!(
+        "
+  #1, #2 ...       each attempt: its server, how it ended, how long it ran
+  tried elsewhere  no pause, since the fault was that server's own and another one was there
+  waited           the pause before the next attempt: what Retry-After asked for, or backoff with jitter
+  not tried again  why there was no further attempt"
+    );
 }
 
 /// The same figures for a program.

@@ -61,7 +61,7 @@ impl Evidence {
         match self {
             Self::NotSent => "could not connect",
             Self::Refused => "refused by the server",
-            Self::Unknown => "connection failed",
+            Self::Unknown => "failed without an answer",
             Self::Untrusted => "TLS failed",
             Self::Unsendable => "could not be sent",
         }
