@@ -2,6 +2,8 @@
 
 use std::{error::Error as StdError, fmt, time::Duration};
 
+use tower::load_shed::error::Overloaded;
+
 use crate::{
     call::{Disposition, Report, Short},
     classify::{Evidence, chain},
@@ -45,7 +47,7 @@ pub enum ErrorKind {
     },
     /// There is no endpoint to call.
     NoEndpoints,
-    /// Every endpoint has as many calls in flight as it may have.
+    /// Every endpoint has as many calls in flight as it may have, or tower's `LoadShed` turned the call away.
     Overloaded,
     /// The service below failed: see the source.
     Upstream,
@@ -70,10 +72,28 @@ impl Error {
     pub(crate) fn from_inner(error: impl Into<BoxError>) -> Self {
         match error.into().downcast::<Self>() {
             Ok(ours) => *ours,
-            Err(other) => Self::new(ErrorKind::Upstream)
-                .with_source(other)
-                .with_disposition(Disposition::Unknown),
+            Err(other) => Self::around(other),
         }
+    }
+
+    /// Around one of ours, as layers of others make it, the kind and the story stay: an open circuit is one
+    /// whatever it is wrapped in.
+    fn around(other: BoxError) -> Self {
+        let causes = || chain(&*other);
+        let error = if let Some(ours) = causes().find_map(|cause| cause.downcast_ref::<Self>()) {
+            Self(Box::new(Inner {
+                kind: ours.0.kind,
+                disposition: ours.0.disposition,
+                evidence: ours.0.evidence,
+                report: ours.0.report.clone(),
+                source: None,
+            }))
+        } else if causes().any(|cause| cause.is::<Overloaded>()) {
+            Self::new(ErrorKind::Overloaded)
+        } else {
+            Self::new(ErrorKind::Upstream).with_disposition(Disposition::Unknown)
+        };
+        error.with_source(other)
     }
 
     pub(crate) fn with_source(mut self, source: impl Into<BoxError>) -> Self {
@@ -188,7 +208,7 @@ impl ErrorKind {
             Self::BodyIdle => "response body was silent for too long",
             Self::CircuitOpen { .. } => "circuit breaker is open",
             Self::NoEndpoints => "no endpoints",
-            Self::Overloaded => "all endpoints are at their in-flight limit",
+            Self::Overloaded => "as many calls are in flight as may be",
             Self::Upstream => "upstream failed",
             Self::InvalidCall => "invalid call",
         }
@@ -202,7 +222,11 @@ impl fmt::Display for Causes<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut said = self.0.to_string();
         f.write_str(&said)?;
-        for cause in chain(self.0).skip(1).map(ToString::to_string) {
+        // What one of ours would say is told by the error around it.
+        let theirs = chain(self.0)
+            .skip(1)
+            .take_while(|cause| !cause.is::<Error>());
+        for cause in theirs.map(ToString::to_string) {
             if !said.contains(&cause) {
                 write!(f, ": {cause}")?;
                 said.push_str(&cause);

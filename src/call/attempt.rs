@@ -5,7 +5,7 @@ use std::{
 
 use http::Request;
 
-use super::body::Body;
+use super::{body::Body, join::find};
 
 /// Facts of one attempt, handed down by value since two attempts of a call may run at once.
 #[derive(Clone, Copy, Debug)]
@@ -18,8 +18,9 @@ pub(crate) struct Attempt {
     pub(crate) limit: Option<Duration>,
 }
 
-/// The facts of the attempt that this request is.
+/// The facts of the attempt that this request is; those of a call that is over are ignored.
 pub(crate) fn attempt<B: 'static>(request: &Request<B>) -> Option<Attempt> {
+    find(request)?;
     match (request.body() as &dyn Any).downcast_ref::<Body>() {
         Some(body) => body.attempt(),
         None => request.extensions().get().copied(),
@@ -32,6 +33,16 @@ pub(crate) fn set_attempt<B: 'static>(request: &mut Request<B>, attempt: Attempt
         Some(body) => body.set_attempt(attempt),
         None => {
             request.extensions_mut().insert(attempt);
+        }
+    }
+}
+
+/// Forgets the facts that a request has kept from a call that is over.
+pub(super) fn forget_attempt<B: 'static>(request: &mut Request<B>) {
+    match (request.body_mut() as &mut dyn Any).downcast_mut::<Body>() {
+        Some(body) => body.forget_attempt(),
+        None => {
+            request.extensions_mut().remove::<Attempt>();
         }
     }
 }

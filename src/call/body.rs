@@ -32,6 +32,22 @@ enum Kind {
     Stream(Pin<Box<dyn HttpBody<Data = Bytes, Error = BoxError> + Send>>),
 }
 
+/// The caller's own request body failed while it was sent: nobody else is at fault.
+#[derive(Debug, thiserror::Error)]
+#[error("the request body failed")]
+pub(crate) struct UploadFailed(#[source] BoxError);
+
+impl UploadFailed {
+    /// Marks an error of a request body, once.
+    pub(crate) fn boxed(error: impl Into<BoxError>) -> BoxError {
+        let error = error.into();
+        if error.is::<Self>() {
+            return error;
+        }
+        Box::new(Self(error))
+    }
+}
+
 impl Body {
     /// A body without content.
     #[must_use]
@@ -40,12 +56,15 @@ impl Body {
     }
 
     /// A body that is sent as it comes; `Send` is all that is asked of it.
+    ///
+    /// An error of it is the caller's own: it ends the call, is no failure of the server to breaker and
+    /// balancer, and stays reachable by `source()`.
     pub fn stream<B>(body: B) -> Self
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        Self::new(Kind::Stream(Box::pin(body.map_err(Into::into))))
+        Self::new(Kind::Stream(Box::pin(body.map_err(UploadFailed::boxed))))
     }
 
     fn new(kind: Kind) -> Self {
@@ -96,6 +115,10 @@ impl Body {
 
     pub(crate) fn attempt(&self) -> Option<Attempt> {
         self.attempt
+    }
+
+    pub(super) fn forget_attempt(&mut self) {
+        self.attempt = None;
     }
 
     pub(crate) fn set_attempt(&mut self, attempt: Attempt) {

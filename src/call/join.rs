@@ -2,7 +2,7 @@ use std::{any::Any, sync::Arc, time::Instant};
 
 use http::Request;
 
-use super::{body::Body, context::Call, policy::CallPolicy};
+use super::{attempt::forget_attempt, body::Body, context::Call, policy::CallPolicy};
 use crate::error::{Error, ErrorKind};
 
 /// The call that a request belongs to, and whether this layer opened it.
@@ -51,6 +51,7 @@ pub(crate) fn join<B: 'static>(
         .check()
         .map_err(|invalid| Error::new(ErrorKind::InvalidCall).with_source(invalid))?;
     let call = Arc::new(Call::new(policy, now()));
+    forget_attempt(request);
     attach(request, &call);
     Ok(Joined {
         opened: Some(Opened(Arc::clone(&call))),

@@ -4,7 +4,7 @@ use super::deadline::Deadline;
 
 /// The key that lets a server recognise two attempts as one call.
 ///
-/// A visible-ASCII string of 1 to 255 characters; `Debug` shows its first four only.
+/// A visible-ASCII string of 1 to 255 characters; `Debug` shows its first four only, of a short one less.
 ///
 /// ```
 /// use evenkeel::IdempotencyKey;
@@ -89,6 +89,9 @@ pub struct InvalidKey {
 /// The longest key that the large payment services accept.
 const MAX_LENGTH: usize = 255;
 
+/// How much of a key is shown.
+const SHOWN: usize = 4;
+
 impl IdempotencyKey {
     /// Checks a key.
     ///
@@ -113,7 +116,7 @@ impl IdempotencyKey {
 
 impl fmt::Debug for IdempotencyKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown: String = self.0.chars().take(4).collect();
+        let shown: String = self.0.chars().take(SHOWN.min(self.0.len() / 2)).collect();
         write!(f, "IdempotencyKey({shown}..)")
     }
 }

@@ -19,6 +19,7 @@ mod report;
 
 pub(crate) use self::{
     attempt::{Attempt, attempt, set_attempt},
+    body::UploadFailed,
     context::{EndpointFacts, Reach},
     join::{Joined, Opened, attach, find, join, join_if_any},
     key::{CallKey, Confinement},

@@ -7,7 +7,10 @@ use super::{
     http as http_status,
     verdict::{Class, Verdict},
 };
-use crate::{call::Outcome, error::Error};
+use crate::{
+    call::{Disposition, Outcome},
+    error::Error,
+};
 
 type ReadError = dyn Fn(&(dyn StdError + 'static)) -> Option<Evidence> + Send + Sync;
 type ReadHead = dyn Fn(StatusCode, &HeaderMap) -> Option<Verdict> + Send + Sync;
@@ -99,24 +102,20 @@ impl Classifier {
         evidence::ours(error).unwrap_or_else(|| self.upstream(error).verdict())
     }
 
-    /// What an error of the service below proves; one that was never sent stays so.
+    /// What an error of the service below proves; what is known to be unsent or refused stays so.
     fn upstream(&self, error: &Error) -> Evidence {
         let Some(source) = StdError::source(error) else {
             return Evidence::Unknown;
         };
-        self.readers
-            .errors
-            .iter()
-            .find_map(|read| read(source))
+        let read = Evidence::of_upload(source)
+            .or_else(|| self.readers.errors.iter().find_map(|read| read(source)))
             .or_else(|| error.evidence())
-            .or_else(|| Evidence::from_io(source))
-            .unwrap_or_else(|| {
-                if error.may_have_happened() {
-                    Evidence::Unknown
-                } else {
-                    Evidence::NotSent
-                }
-            })
+            .or_else(|| Evidence::from_io(source));
+        match (read.unwrap_or(Evidence::Unknown), error.disposition()) {
+            (Evidence::Unknown, Disposition::NotSent) => Evidence::NotSent,
+            (Evidence::Unknown, Disposition::Refused) => Evidence::Refused,
+            (evidence, _) => evidence,
+        }
     }
 
     /// How a report names the end of an attempt.

@@ -2,7 +2,7 @@ use std::{error::Error as StdError, io};
 
 use super::verdict::{Class, Pushback, Retryable, Verdict};
 use crate::{
-    call::Disposition,
+    call::{Disposition, UploadFailed},
     error::{Error, ErrorKind},
 };
 
@@ -20,6 +20,8 @@ pub enum Evidence {
     Untrusted,
     /// The request itself cannot be sent (bad URL, missing TLS support): not sent, never retried, nobody's fault.
     Unsendable,
+    /// The caller's own request body failed while it was sent: never retried, nobody else's fault.
+    BrokenUpload,
 }
 
 impl Evidence {
@@ -52,6 +54,12 @@ impl Evidence {
             }
             .class(Class::Neutral)
             .retryable(Retryable::Never),
+            Self::BrokenUpload => Verdict {
+                endpoint_fault: false,
+                ..failure
+            }
+            .class(Class::Neutral)
+            .retryable(Retryable::Never),
         }
     }
 
@@ -64,7 +72,15 @@ impl Evidence {
             Self::Unknown => "failed without an answer",
             Self::Untrusted => "TLS failed",
             Self::Unsendable => "could not be sent",
+            Self::BrokenUpload => "the request body failed",
         }
+    }
+
+    /// Reads what `evenkeel::Body` leaves in a source chain, whichever transport is in between.
+    pub(super) fn of_upload(error: &(dyn StdError + 'static)) -> Option<Self> {
+        chain(error)
+            .any(|cause| cause.is::<UploadFailed>())
+            .then_some(Self::BrokenUpload)
     }
 
     /// Reads what any transport may leave in a source chain: io kinds. `None` if there is none.

@@ -85,7 +85,7 @@ mod tests {
     use tower::{ServiceExt, service_fn};
 
     use super::*;
-    use crate::call::{Attempt, Body, set_attempt};
+    use crate::call::{Attempt, Body, Call, CallPolicy, attach, set_attempt};
 
     fn stamped()
     -> impl Service<Request<Body>, Response = Response<String>, Error = Infallible> + Clone {
@@ -101,6 +101,8 @@ mod tests {
 
     fn attempt(number: u32) -> Request<Body> {
         let mut request = Request::new(Body::empty());
+        let call = Arc::new(Call::new(CallPolicy::new(), Instant::now()));
+        attach(&mut request, &call);
         set_attempt(
             &mut request,
             Attempt {

@@ -1,4 +1,5 @@
 use std::{
+    any::Any,
     fmt,
     future::Future,
     pin::Pin,
@@ -16,7 +17,7 @@ use super::{
 };
 use crate::{
     call::{self, Call, CallPolicy, Deadline, Joined, Outcome},
-    classify::{Evidence, Verdict},
+    classify::{Classifier, Evidence, Verdict},
     clock::{self, LazyTimer},
     dispatch::Held,
     error::{BoxError, Error, ErrorKind},
@@ -98,8 +99,9 @@ pub type Judge<T, E> = fn(&Result<T, E>) -> Verdict;
 /// Runs any operation by a policy, such as a database call: attempts, backoff and budget as for a service.
 ///
 /// `operation` makes one attempt and is told its number, from 1. Every `Err` is retried, since whoever runs an
-/// operation so says that repeating it does no harm; [`Run::classify`] knows better. The last outcome is
-/// returned as it is.
+/// operation so says that repeating it does no harm; [`Run::classify`] knows better. Not retried are rejections
+/// of this crate, boxed or not: an open [`Breaker`](crate::Breaker) and a [`Deadline`] that had passed before the
+/// attempt began. The last outcome is returned as it is.
 ///
 /// ```
 /// # tokio_test::block_on(async {
@@ -116,6 +118,7 @@ pub fn run<F, A, T, E>(policy: &RetryPolicy, operation: F) -> Run<F, A, Judge<T,
 where
     F: FnMut(u32) -> A,
     A: Future<Output = Result<T, E>>,
+    E: 'static,
 {
     Run {
         policy: policy.clone(),
@@ -128,11 +131,24 @@ where
     }
 }
 
-fn every_error<T, E>(outcome: &Result<T, E>) -> Verdict {
-    match outcome {
+fn every_error<T, E: 'static>(outcome: &Result<T, E>) -> Verdict {
+    match outcome.as_ref().map_err(ours) {
         Ok(_) => Verdict::SUCCESS,
+        Err(Some(error)) if !cut_short(error) => Classifier::default().error(error),
         Err(_) => Evidence::Unknown.verdict(),
     }
+}
+
+/// An error of ours, boxed or not.
+fn ours<E: 'static>(error: &E) -> Option<&Error> {
+    let any: &dyn Any = error;
+    any.downcast_ref()
+        .or_else(|| any.downcast_ref::<BoxError>()?.downcast_ref())
+}
+
+/// A deadline ended an operation that had begun: it may have been the attempt's own.
+fn cut_short(error: &Error) -> bool {
+    error.kind() == ErrorKind::DeadlineExceeded && error.may_have_happened()
 }
 
 pin_project! {

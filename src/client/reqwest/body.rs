@@ -11,7 +11,10 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use sync_wrapper::SyncWrapper;
 
-use crate::{call::Body, error::BoxError};
+use crate::{
+    call::{Body, UploadFailed},
+    error::BoxError,
+};
 
 /// Any body as one of reqwest's: bytes in memory stay bytes, and a stream need not be `Sync`.
 pub(super) fn into_reqwest<B>(body: B) -> reqwest::Body
@@ -54,7 +57,7 @@ pub(super) fn from_reqwest(mut body: reqwest::Body) -> Body {
 }
 
 pin_project! {
-    /// A body that may be shared, since nothing of it can be reached through a shared reference.
+    /// A request body that may be shared, since nothing of it can be reached through a shared reference.
     pub(super) struct SyncBody<B> {
         #[pin]
         body: SyncWrapper<B>,
@@ -77,20 +80,21 @@ impl<B: HttpBody> SyncBody<B> {
 impl<B> HttpBody for SyncBody<B>
 where
     B: HttpBody,
+    B::Error: Into<BoxError>,
 {
     type Data = B::Data;
-    type Error = B::Error;
+    type Error = BoxError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+    ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
         let this = self.project();
         let mut body = this.body.get_pin_mut();
         let frame = ready!(body.as_mut().poll_frame(cx));
         *this.hint = body.size_hint();
         *this.ended = body.is_end_stream();
-        Poll::Ready(frame)
+        Poll::Ready(frame.map(|frame| frame.map_err(UploadFailed::boxed)))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -19,6 +19,7 @@ use crate::{
 /// | TLS handshake or certificate | `Untrusted` |
 /// | HTTP/2 `REFUSED_STREAM`, or a stream above the last one of a `GOAWAY` | `Refused` |
 /// | a URL or a header that cannot be sent | `Unsendable` |
+/// | the request body failed while it was sent | `BrokenUpload` |
 /// | reset, closed without an answer, timeout, broken answer | `Unknown` |
 #[must_use]
 pub fn evidence(error: &(dyn StdError + 'static)) -> Option<Evidence> {
@@ -80,6 +81,11 @@ fn of_reqwest(error: &reqwest::Error) -> Evidence {
 /// a stream that a `GOAWAY` covers ends as an io error when the connection goes.
 fn of_h2(error: &h2::Error) -> Evidence {
     let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+    // Sent by hyper, which does so when the request body fails, and keeps the body's own error to itself.
+    let by_our_side = error.is_reset() && !error.is_remote() && !error.is_library();
+    if by_our_side {
+        return Evidence::BrokenUpload;
+    }
     if error.is_remote() && (refused || error.is_go_away()) {
         Evidence::Refused
     } else {
