@@ -74,7 +74,7 @@
 //! use evenkeel::{
 //!     AttemptTimeoutLayer, Breaker, CircuitBreakerLayer, DeadlineLayer, IdempotencyKeyLayer, Retry, RetryLayer,
 //! };
-//! use tower::{Service, ServiceBuilder, ServiceExt};
+//! use tower::{ServiceBuilder, ServiceExt};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -84,7 +84,7 @@
 //! #     Ok::<_, std::io::Error>(http::Response::new(Full::new(Bytes::from("hello"))))
 //! # });
 //! let breaker = Breaker::count(5, Duration::from_secs(10))?; // 5 failures in 10 s: open for 30 s
-//! let mut service = ServiceBuilder::new()
+//! let service = ServiceBuilder::new()
 //!     .layer(DeadlineLayer::new(Duration::from_secs(3))?)
 //!     .layer(IdempotencyKeyLayer::default())
 //!     .layer(RetryLayer::new(Retry::default().build()?))
@@ -93,11 +93,16 @@
 //!     .service(client); // with reqwest: evenkeel::reqwest::HttpService::new(client)
 //!
 //! let request = http::Request::get("http://hello.internal/").body(Full::new(Bytes::new()))?;
-//! let response = service.ready().await?.call(request).await?;
+//! let response = service.clone().oneshot(request).await?; // a clone shares everything
 //! assert!(response.status().is_success());
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! The service inside is `Clone + Send + Sync + 'static` (tower's `BoxCloneService` is not `Sync`, its
+//! `BoxCloneSyncService` is), its response is an `http::Response`, and below a retry its request body is one that
+//! can be sent again: see [`Replay`]. If all that the compiler says is that the bounds of `oneshot` are not
+//! satisfied, write `tower::ServiceExt::oneshot(service, request)`: then it names the one that is not.
 //!
 //! # E. The decisions alone, around any future
 //!
@@ -122,6 +127,31 @@
 //! A response of any status is a response. One that failed or was retried carries a [`Report`] in its
 //! extensions; every [`Error`] has one. Both say, attempt by attempt, where it went, how it ended, how long it
 //! took, how long the pause was, and why there was no further one.
+//!
+//! ```no_run
+//! # #[cfg(feature = "reqwest")]
+//! # async fn look(client: evenkeel::Client) -> Result<(), Box<dyn std::error::Error>> {
+//! use evenkeel::{ErrorKind, Report};
+//!
+//! match client.get("/price").send().await {
+//!     Ok(response) => {
+//!         if let Some(report) = response.extensions().get::<Report>() {
+//!             println!("{report}"); // 2 attempts in 13 ms: #1 10.0.0.1:8080 503 after 1.1 ms, ...
+//!         }
+//!         println!("{}", response.text().await?);
+//!     }
+//!     Err(error) => match error.kind() {
+//!         ErrorKind::CircuitOpen { retry_in } => println!("come back in {retry_in:?}"),
+//!         _ if error.is_timeout() => println!("too slow after {} attempts", error.report().attempts().len()),
+//!         _ => println!("{error}"),
+//!     },
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Import what you use by name: `use evenkeel::*` would put the module `evenkeel::reqwest` in front
+//! of the crate of that name.
 //!
 //! # Reading order
 //!

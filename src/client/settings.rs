@@ -145,7 +145,7 @@ impl Settings {
     ///
     /// # Errors
     /// The first setting that is out of range.
-    pub(crate) fn compose<S: Clone>(
+    pub(crate) fn compose<S: Clone + Send + Sync + 'static>(
         &self,
         attempts: impl FnOnce(&Breaker) -> S,
     ) -> Result<Composed<Deadlined<S>>, InvalidSetting> {

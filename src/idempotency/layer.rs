@@ -34,7 +34,7 @@ impl Default for IdempotencyKeyLayer {
     }
 }
 
-impl<S> Layer<S> for IdempotencyKeyLayer {
+impl<S: Clone + Send + Sync + 'static> Layer<S> for IdempotencyKeyLayer {
     type Service = IdempotencyKeyService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {

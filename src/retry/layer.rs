@@ -38,7 +38,7 @@ impl RetryLayer {
     }
 }
 
-impl<S: Clone> Layer<S> for RetryLayer {
+impl<S: Clone + Send + Sync + 'static> Layer<S> for RetryLayer {
     type Service = RetryService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {

@@ -55,7 +55,7 @@ impl DeadlineLayer {
     }
 }
 
-impl<S> Layer<S> for DeadlineLayer {
+impl<S: Clone + Send + Sync + 'static> Layer<S> for DeadlineLayer {
     type Service = DeadlineService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
@@ -86,7 +86,7 @@ impl AttemptTimeoutLayer {
     }
 }
 
-impl<S> Layer<S> for AttemptTimeoutLayer {
+impl<S: Clone + Send + Sync + 'static> Layer<S> for AttemptTimeoutLayer {
     type Service = AttemptTimeoutService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {

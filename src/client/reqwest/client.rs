@@ -151,7 +151,16 @@ impl Client {
     /// # Errors
     ///
     /// As [`send`](RequestBuilder::send).
-    pub async fn execute(
+    pub async fn execute(&self, request: reqwest::Request) -> Result<reqwest::Response, Error> {
+        self.execute_with(request, CallPolicy::new()).await
+    }
+
+    /// Sends a request that was built with reqwest, under a policy of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](RequestBuilder::send).
+    pub async fn execute_with(
         &self,
         request: reqwest::Request,
         policy: CallPolicy,

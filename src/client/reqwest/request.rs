@@ -579,7 +579,7 @@ mod tests {
         assert_eq!(known.timeout, Some(Duration::from_secs(7)));
         assert!(taken.body().as_bytes().is_some() && known.is_of(taken.uri()));
         let reply = payments()
-            .execute(request, CallPolicy::new())
+            .execute(request)
             .await
             .expect("echoed")
             .text()
@@ -597,7 +597,7 @@ mod tests {
         let request =
             reqwest::Request::new(Method::GET, "https://evil.example/".parse().expect("a URL"));
         let error = payments()
-            .execute(request, CallPolicy::new())
+            .execute(request)
             .await
             .expect_err("another origin");
         assert_eq!(error.kind(), ErrorKind::InvalidCall);
