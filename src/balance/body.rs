@@ -132,8 +132,13 @@ impl Drop for InFlight {
         }
         let now = clock::recent();
         let waited = self.ticket.is_waiting();
-        self.ticket.over(now, || self.random.unit());
-        if waited {
+        let stalled = !waited && self.call.has_stalled();
+        if stalled {
+            self.ticket.body_failed(now, || self.random.unit());
+        } else {
+            self.ticket.over(now, || self.random.unit());
+        }
+        if waited || stalled {
             // Whoever cut the attempt off asks for its story next.
             self.note(now);
         }

@@ -8,7 +8,8 @@
 //!   flight: see [`Pick`]. Endpoints that the call tried before are avoided, then their zones, while there are others.
 //! - **Load**: calls in flight count until the end of the response body, latency until its head. A failure counts as
 //!   load and never as a low latency; the age of the oldest call without an answer counts as a latency.
-//! - **Ejection**: an endpoint that fails call after call is left out and probed: see [`Ejection`].
+//! - **Ejection**: an endpoint that fails call after call is left out and probed: see [`Ejection`]. A body that breaks
+//!   off, or that a deadline layer above ended in a long silence of the server, is such a failure.
 //! - **Readiness**: the balancer is always ready. The picked service's readiness is waited for inside the call; if it
 //!   is not ready another one is looked at once, and if that is not either the first is waited for.
 //! - **No endpoint**: before the first answer of discovery calls wait under their deadline. An empty answer keeps the

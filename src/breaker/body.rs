@@ -221,7 +221,12 @@ impl Drop for Trial {
         }
         let now = clock::now();
         if self.answered.is_some() {
-            return self.succeeded(now);
+            let stalled = self.call.as_ref().is_some_and(|call| call.has_stalled());
+            return if stalled {
+                self.end(self.ended(Outcome::Failure, now), now);
+            } else {
+                self.succeeded(now);
+            };
         }
         let late = |call: &Arc<Call>| call.deadline().has_passed(now);
         let ending = Ending::of_drop(self.call.as_ref().is_some_and(late));

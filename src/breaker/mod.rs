@@ -31,7 +31,9 @@
 //! - A result that comes after the circuit has changed since its call began is *late*: it changes nothing.
 //!
 //! A failing head settles a call at once. A good head is provisional until the body has ended well, was
-//! dropped, or has been read for more than a second; a body that breaks off turns it into a failure.
+//! dropped, or has been read for more than a second; a body that breaks off turns it into a failure, and so does
+//! one that a deadline layer above ended in a silence of the server: as long as its idle limit, or as half of the
+//! client's deadline.
 //!
 //! # Approximations
 //! The circuit is one atomic word and its windows are a few more; there is no lock on the way of a call.

@@ -30,6 +30,7 @@ pub struct Call {
     started: Instant,
     live: AtomicBool,
     retried: AtomicBool,
+    stalled: AtomicBool,
     deadline: AtomicU64,
     slow_time: AtomicU64,
     key: OnceLock<Option<CallKey>>,
@@ -87,6 +88,7 @@ impl Call {
             started,
             live: AtomicBool::new(true),
             retried: AtomicBool::new(false),
+            stalled: AtomicBool::new(false),
             deadline: AtomicU64::new(NEVER),
             slow_time: AtomicU64::new(NEVER),
             key: OnceLock::new(),
@@ -124,6 +126,16 @@ impl Call {
             deadline.remaining(self.started).map_or(NEVER, nanos),
             Relaxed,
         );
+    }
+
+    /// The response body was cut off in a silence that is the server's fault: its guards below see only that it
+    /// is dropped.
+    pub(crate) fn stall(&self) {
+        self.stalled.store(true, Relaxed);
+    }
+
+    pub(crate) fn has_stalled(&self) -> bool {
+        self.stalled.load(Relaxed)
     }
 
     /// How long an attempt without a limit of its own has to run before its end counts as slow.

@@ -21,15 +21,21 @@ pub struct BodyLimit {
     call: Arc<Call>,
     deadline: Deadline,
     idle: Option<Duration>,
+    /// The layer's idle limit, whatever this call asked for.
+    usual_idle: Option<Duration>,
     silent_since: Option<Instant>,
     timer: LazyTimer,
 }
 
 impl BodyLimit {
     /// `None` if nothing limits the body.
-    pub(crate) fn new(call: &Arc<Call>, idle: Option<Duration>, timer: LazyTimer) -> Option<Self> {
+    pub(crate) fn new(
+        call: &Arc<Call>,
+        usual_idle: Option<Duration>,
+        timer: LazyTimer,
+    ) -> Option<Self> {
         let deadline = call.deadline();
-        let idle = call.policy().body_idle_given().or(idle);
+        let idle = call.policy().body_idle_given().or(usual_idle);
         if deadline == Deadline::NEVER && idle.is_none() {
             return None;
         }
@@ -37,6 +43,7 @@ impl BodyLimit {
             call: Arc::clone(call),
             deadline,
             idle,
+            usual_idle,
             silent_since: None,
             timer,
         })
@@ -54,6 +61,10 @@ impl Settle for BodyLimit {
         let since = *self.silent_since.get_or_insert_with(clock::recent);
         let bound = policy::body_bound(since, self.idle, self.deadline);
         ready!(self.timer.poll_until(bound.at, cx));
+        let silent = bound.at.remaining(since).unwrap_or(Duration::MAX);
+        if policy::is_stall(silent, self.usual_idle, self.call.slow_time()) {
+            self.call.stall();
+        }
         Poll::Ready(self.expired(bound.kind))
     }
 

@@ -53,6 +53,13 @@ pub(crate) fn body_bound(
     sooner(deadline, silent_since, idle, ErrorKind::BodyIdle)
 }
 
+/// Whether a body that was cut off after this silence is the server's fault: the layer's idle limit or the slow time
+/// had passed. A shorter limit that one call brought says nothing.
+pub(crate) fn is_stall(silent: Duration, idle: Option<Duration>, slow: Option<Duration>) -> bool {
+    let over = |limit: Option<Duration>| limit.is_some_and(|limit| silent >= limit);
+    over(idle) || over(slow)
+}
+
 /// Whether data that is ready comes too late: at the deadline itself it is still in time.
 pub(crate) fn is_overdue(deadline: Deadline, now: Instant) -> bool {
     deadline.instant().is_some_and(|at| at < now)
