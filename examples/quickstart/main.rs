@@ -1,4 +1,4 @@
-//! Two clients pay the same orders to the same failing payment servers, side by side: evenkeel,
+//! Two clients pay the same orders to the same failing payment servers, one after the other: evenkeel,
 //! and the client that most of us have written by hand.
 //!
 //! Each client has eight servers over one ledger to itself. The servers are slow, answer 503, lose
@@ -109,12 +109,14 @@ async fn run(args: Args) -> Fallible<bool> {
     payments.get("/health").send().await?.error_for_status()?;
 
     let (bar, naive_bar) = progress(args.calls);
-    let (calls, naive_calls, (), ()) = tokio::join!(
+    let (calls, ()) = tokio::join!(
         drive(args.calls, &bar, |charge| pay(payments.clone(), charge)),
+        fleet.suffer(&weather),
+    );
+    let (naive_calls, ()) = tokio::join!(
         drive(args.calls, &naive_bar, |charge| naive
             .clone()
             .charge(charge)),
-        fleet.suffer(&weather),
         naive_fleet.suffer(&weather),
     );
 
