@@ -22,7 +22,7 @@ impl Fleet {
     pub fn start(seed: u64) -> io::Result<Self> {
         let ledger = Arc::new(Ledger::default());
         let servers = (1..=SERVERS as u8)
-            .map(|number| Server::start(number, seed, ledger.clone()))
+            .map(|number| Server::start(number, seed, Arc::clone(&ledger)))
             .collect::<io::Result<_>>()?;
         Ok(Self { ledger, servers })
     }

@@ -26,7 +26,7 @@ pub fn table(evenkeel: &Score, naive: &Score) {
     both("lost", &|s| s.lost.to_string());
     both("breaker trips", &|s| {
         s.trips
-            .map_or("has none".to_owned(), |trips| trips.to_string())
+            .map_or_else(|| "has none".to_owned(), |trips| trips.to_string())
     });
     for server in 0..evenkeel.shares.len() {
         both(&format!("traffic of server {}", server + 1), &|s| {

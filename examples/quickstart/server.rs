@@ -47,7 +47,7 @@ impl Server {
             seed: seed ^ (u64::from(number) << 32),
             ledger,
             fault: fault.clone(),
-            requests: requests.clone(),
+            requests: Arc::clone(&requests),
         };
         tokio::spawn(run(socket, address, desk, fault));
         Ok(Self {

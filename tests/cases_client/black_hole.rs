@@ -95,7 +95,11 @@ struct Outcome {
 async fn run(weather: Weather) -> Outcome {
     let (all, bad) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let dice = Random::seeded(7);
-    let (counted, drawn, fault) = ((all.clone(), bad.clone()), dice.clone(), weather.fault);
+    let (counted, drawn, fault) = (
+        (Arc::clone(&all), Arc::clone(&bad)),
+        dice.clone(),
+        weather.fault,
+    );
     let limit = AttemptTimeoutLayer::new(S(1)).unwrap();
     let make = move |endpoint: &Endpoint| {
         let is_bad = endpoint.address().port() == 1;
@@ -125,7 +129,8 @@ async fn run(weather: Weather) -> Outcome {
     for call in 0..8_500 {
         sleep(Duration::from_secs_f64(-(1.0 - dice.unit()).ln() / 500.0)).await;
         if call == 2_500 {
-            (all.store(0, Relaxed), bad.store(0, Relaxed));
+            all.store(0, Relaxed);
+            bad.store(0, Relaxed);
         }
         let service = service.clone();
         calls.spawn(async move {
