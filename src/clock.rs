@@ -99,7 +99,7 @@ pub(crate) fn recent() -> Instant {
 /// A timer that exists only once somebody had to wait for it.
 #[derive(Debug, Default)]
 pub(crate) struct LazyTimer {
-    sleep: Option<Pin<Box<Sleep>>>,
+    sleep: Option<Armed>,
 }
 
 impl LazyTimer {
@@ -109,11 +109,12 @@ impl LazyTimer {
             self.disarm();
             return Poll::Pending;
         };
-        let sleep = self.sleep.get_or_insert_with(|| new_sleep(at));
-        if sleep.deadline() != at {
-            sleep.as_mut().reset(at);
+        let sleep = self.sleep.get_or_insert_with(|| Armed::new(at));
+        let polled = sleep.poll_at(at, cx);
+        if polled.is_ready() {
+            self.disarm();
         }
-        sleep.as_mut().poll(cx)
+        polled
     }
 
     /// Takes the timer out of the runtime's wheel.
@@ -122,9 +123,42 @@ impl LazyTimer {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the one place that makes timers")]
-fn new_sleep(at: tokio::time::Instant) -> Pin<Box<Sleep>> {
-    Box::pin(sleep_until(at))
+/// A timer in the runtime's wheel.
+#[derive(Debug)]
+struct Armed(Pin<Box<Sleep>>);
+
+impl Armed {
+    #[expect(clippy::disallowed_methods, reason = "the one place that makes timers")]
+    fn new(at: tokio::time::Instant) -> Self {
+        #[cfg(test)]
+        ARMED.with(|armed| armed.set(armed.get() + 1));
+        Self(Box::pin(sleep_until(at)))
+    }
+
+    fn poll_at(&mut self, at: tokio::time::Instant, cx: &mut Context<'_>) -> Poll<()> {
+        if self.0.deadline() != at {
+            self.0.as_mut().reset(at);
+        }
+        self.0.as_mut().poll(cx)
+    }
+}
+
+#[cfg(test)]
+thread_local! {
+    static ARMED: Cell<usize> = const { Cell::new(0) };
+}
+
+/// How many timers are armed on this thread.
+#[cfg(test)]
+pub(crate) fn armed_timers() -> usize {
+    ARMED.with(Cell::get)
+}
+
+#[cfg(test)]
+impl Drop for Armed {
+    fn drop(&mut self) {
+        ARMED.with(|armed| armed.set(armed.get() - 1));
+    }
 }
 
 #[cfg(test)]

@@ -203,3 +203,85 @@ impl fmt::Debug for Settings {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::pending,
+        io,
+        sync::{
+            Arc,
+            atomic::{AtomicU32, Ordering::Relaxed},
+        },
+        task::Poll,
+    };
+
+    use http::{Request, Response, StatusCode};
+    use tower::{Layer, ServiceExt, service_fn};
+
+    use super::*;
+    use crate::{call::Body, clock};
+
+    /// Polls a call once.
+    async fn poll_once<F: Future>(call: std::pin::Pin<&mut F>) -> Poll<F::Output> {
+        let mut call = Some(call);
+        std::future::poll_fn(|cx| Poll::Ready(call.take().expect("polled once").poll(cx))).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn at_most_one_timer_is_armed_at_any_moment_of_a_call() {
+        let attempts = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&attempts);
+        let settings = Settings {
+            attempt_timeout: Some(Duration::from_millis(100)),
+            ..Settings::default()
+        };
+        let settings = settings.checked(None).expect("limits that fit");
+        let limited = settings.attempt_layer().expect("above zero");
+        let hanging_then_bad = service_fn(move |_: Request<Body>| {
+            let number = counted.fetch_add(1, Relaxed);
+            async move {
+                if number == 0 {
+                    return pending().await;
+                }
+                let mut response = Response::new(Body::empty());
+                *response.status_mut() = StatusCode::BAD_GATEWAY;
+                Ok::<_, io::Error>(response)
+            }
+        });
+        let composed = settings
+            .compose(|_| limited.layer(hanging_then_bad))
+            .expect("valid");
+        let request = Request::get("http://a.internal/")
+            .body(Body::empty())
+            .expect("a request");
+        let mut call = std::pin::pin!(composed.service.oneshot(request));
+        let mut most = 0;
+        while poll_once(call.as_mut()).await.is_pending() {
+            most = most.max(clock::armed_timers());
+            tokio::time::advance(Duration::from_millis(5)).await;
+        }
+        assert_eq!(
+            (most, attempts.load(Relaxed)),
+            (1, 3),
+            "one timer, three attempts"
+        );
+        assert_eq!(clock::armed_timers(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_is_answered_at_once_arms_no_timer() {
+        let settings = Settings::default().checked(None).expect("the defaults fit");
+        let limited = settings.attempt_layer().expect("none");
+        let ready = service_fn(|_: Request<Body>| async {
+            assert_eq!(clock::armed_timers(), 0);
+            Ok::<_, io::Error>(Response::new(Body::empty()))
+        });
+        let composed = settings.compose(|_| limited.layer(ready)).expect("valid");
+        let request = Request::get("http://a.internal/")
+            .body(Body::empty())
+            .expect("a request");
+        assert!(composed.service.oneshot(request).await.is_ok());
+        assert_eq!(clock::armed_timers(), 0);
+    }
+}
