@@ -6,7 +6,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, Once, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
@@ -45,6 +45,8 @@ struct Shared {
     stacks: ArcSwap<HashMap<Key, Arc<Entry>>>,
     writing: Mutex<()>,
     overflow: Arc<Entry>,
+    /// The overflow is logged once: whoever calls that many origins calls them often.
+    logged: Once,
     calls: AtomicU64,
 }
 
@@ -100,6 +102,7 @@ impl PerOrigin {
             stacks: ArcSwap::default(),
             writing: Mutex::new(()),
             overflow,
+            logged: Once::new(),
             calls: AtomicU64::new(0),
         })))
     }
@@ -135,10 +138,12 @@ impl Shared {
             return Ok(Arc::clone(entry));
         }
         if stacks.len() >= MAX_ORIGINS && !evict(&mut stacks) {
-            tracing::warn!(
-                limit = MAX_ORIGINS,
-                "every origin is in use: further ones share one breaker and budget"
-            );
+            self.logged.call_once(|| {
+                tracing::warn!(
+                    limit = MAX_ORIGINS,
+                    "every origin is in use: further ones share one breaker and budget"
+                );
+            });
             return Ok(Arc::clone(&self.overflow));
         }
         let entry = Entry::new((self.make)(Some(&origin))?);
