@@ -15,8 +15,8 @@ use std::{
 
 use bytes::Bytes;
 use evenkeel::{
-    Balancer, Body, CallPolicy, DeadlineLayer, Disposition, Ejection, Endpoint, Error, ErrorKind,
-    Fixed, Pick, Random, Retry, RetryLayer, SlowStart,
+    Balancer, Body, Breaker, CallPolicy, CircuitBreakerLayer, DeadlineLayer, Disposition, Ejection,
+    Endpoint, Error, ErrorKind, Fixed, Pick, Random, Retry, RetryLayer, SlowStart,
     balance::{EndpointState, EndpointStatus},
 };
 use futures::{FutureExt, StreamExt, stream};
@@ -159,6 +159,49 @@ async fn a_503_or_a_429_at_once_is_no_lure_either() {
         many(&balancer, 5_000, 12).await;
         assert!(fleet.calls(4) < 500, "{status}: {}", fleet.calls(4));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_whose_own_breaker_is_open_is_no_lure_either() {
+    let fleet = Fleet::default();
+    (1..5).for_each(|port| fleet.set(port, Manner::Answer(200), MS(50)));
+    let make = fleet.make();
+    let balancer = Balancer::builder(fixed([1, 2, 3, 4])).random(Random::seeded(1));
+    let balancer = balancer.build(move |endpoint| {
+        let breaker = Breaker::count(5, S(10))?;
+        if endpoint.address().port() == 4 {
+            breaker.force_open();
+        }
+        Ok(CircuitBreakerLayer::new(breaker).layer(make(endpoint)?))
+    });
+    let balancer = balancer.unwrap();
+    let calls = stream::iter(0..2_000).map(|_| port(&balancer));
+    let answers: Vec<_> = calls.buffer_unordered(12).collect().await;
+    let refused = answers.iter().filter(|answer| answer.is_err()).count();
+    assert!((1..100).contains(&refused), "{refused}");
+    let mut all = balancer.endpoints().into_iter();
+    assert!(all.all(|status| status.state == EndpointState::Ready));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_age_of_a_call_that_hangs_keeps_others_away_before_it_has_failed() {
+    let fleet = Fleet::default();
+    (1..3).for_each(|port| fleet.set(port, Manner::Answer(200), MS(10)));
+    let balancer = Balancer::builder(fixed([1, 2]))
+        .build(fleet.make())
+        .unwrap();
+    many(&balancer, 100, 2).await;
+    fleet.set(1, Manner::Hang, Duration::ZERO);
+    let _hanging = loop {
+        let mut call = Box::pin(balancer.clone().oneshot(get()));
+        let _ = (&mut call).now_or_never();
+        if fleet.in_flight(1) == 1 {
+            break call;
+        }
+    };
+    sleep(S(2)).await;
+    let elsewhere = timeout(S(60), many(&balancer, 200, 8)).await;
+    assert!(elsewhere.is_ok() && fleet.in_flight(1) == 1);
 }
 
 #[tokio::test(start_paused = true)]

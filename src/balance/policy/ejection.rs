@@ -51,6 +51,12 @@ pub(crate) struct Permit {
     probe: bool,
 }
 
+impl Permit {
+    pub(crate) fn is_probe(self) -> bool {
+        self.probe
+    }
+}
+
 /// How an endpoint stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {

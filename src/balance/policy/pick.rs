@@ -87,9 +87,10 @@ pub(crate) fn choose<F: Field>(
         Way::RoundRobin => in_turn(turns, field, tier, draws),
         Way::Random => any(field, tier, draws),
         Way::LeastInFlight => least_in_flight(field, tier, draws),
-        Way::Choices(d) => least(field, sample(field, d, tier, draws).as_slice(), 1.0, |_| {
-            1.0
-        }),
+        Way::Choices(d) => {
+            let sample = sample(field, d, tier, draws);
+            least(field, sample.as_slice(), [1.0; MOST], 1.0)
+        }
         Way::Cost(d) => least_cost(
             field,
             sample(field, d, tier, draws).as_slice(),
@@ -151,11 +152,14 @@ fn least_in_flight<F: Field>(field: &F, tier: Tier, draws: &mut Draws<'_>) -> Op
 }
 
 fn least_cost<F: Field>(field: &F, candidates: &[usize], tolerance: f32) -> Option<usize> {
-    let due = candidates
-        .iter()
-        .find(|index| field.claim_revisit(**index, field.cost(**index)));
-    due.copied()
-        .or_else(|| least(field, candidates, tolerance, |index| field.cost(index)))
+    let mut costs = [0.0; MOST];
+    for (slot, index) in costs.iter_mut().zip(candidates) {
+        *slot = field.cost(*index);
+        if field.claim_revisit(*index, *slot) {
+            return Some(*index);
+        }
+    }
+    least(field, candidates, costs, tolerance)
 }
 
 /// The first of those with the least `cost x (calls in flight / weight + 1)`.
@@ -165,14 +169,14 @@ fn least_cost<F: Field>(field: &F, candidates: &[usize], tolerance: f32) -> Opti
 fn least<F: Field>(
     field: &F,
     candidates: &[usize],
+    mut costs: [f32; MOST],
     tolerance: f32,
-    cost: impl Fn(usize) -> f32,
 ) -> Option<usize> {
-    let mut costs = [f32::INFINITY; MOST];
-    for (slot, index) in costs.iter_mut().zip(candidates) {
-        *slot = cost(*index) * field.penalty(*index);
+    let mut lowest = f32::INFINITY;
+    for (cost, index) in costs.iter_mut().zip(candidates) {
+        *cost *= field.penalty(*index);
+        lowest = lowest.min(*cost);
     }
-    let lowest = costs.iter().copied().fold(f32::INFINITY, f32::min);
     let (mut best, mut least) = (None, f32::INFINITY);
     for (cost, index) in costs.iter().zip(candidates) {
         let cost = if *cost <= lowest * tolerance {

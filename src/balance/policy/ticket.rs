@@ -56,6 +56,8 @@ enum Outcome {
     Success,
     Throttled,
     Failure,
+    /// A layer of ours below refused it: the endpoint takes no calls now, which is no failure of it.
+    Refused,
     /// It lasted at least so long; that is all.
     Unknown,
     /// It was never sent.
@@ -129,8 +131,12 @@ impl Ticket {
             Class::Throttled => Outcome::Throttled,
             Class::Failure if error.kind() == ErrorKind::DeadlineExceeded => self.timed_out(now),
             Class::Failure => Outcome::Failure,
-            // Refused by a layer of ours below: the endpoint was not asked.
-            Class::Neutral => Outcome::Unused,
+            Class::Neutral => match error.kind() {
+                ErrorKind::CircuitOpen { .. } | ErrorKind::Overloaded | ErrorKind::NoEndpoints => {
+                    Outcome::Refused
+                }
+                _ => Outcome::Unused,
+            },
         };
         self.settle(outcome, now, unit);
         self.give_back();
@@ -231,6 +237,13 @@ impl Ticket {
             Outcome::Failure => {
                 stats.load.failure(took, tick, &shared.load, shared.forget);
                 self.count_failure(now, unit);
+            }
+            Outcome::Refused => {
+                // Refused at once it would else look like the quickest of all.
+                stats.load.failure(took, tick, &shared.load, shared.forget);
+                if permit.is_probe() {
+                    self.count_failure(now, unit);
+                }
             }
             Outcome::Unknown => {
                 stats.load.at_least(took, tick, &shared.load, shared.forget);

@@ -152,15 +152,25 @@ fn an_attempt_timeout_is_a_failure() {
 }
 
 #[test]
-fn a_refusal_by_a_layer_of_ours_below_says_nothing_of_the_endpoint() {
+fn a_refusal_by_a_layer_of_ours_below_sends_calls_elsewhere_and_ejects_nobody() {
+    let bench = Bench::new();
+    for kind in [
+        ErrorKind::CircuitOpen { retry_in: None },
+        ErrorKind::Overloaded,
+    ] {
+        let mut ticket = bench.by(3_000, None);
+        ticket.failed(&Error::new(kind), Class::Neutral, bench.at(0), ZERO);
+        assert!(!is_out(&ticket) && ticket.is_over());
+        assert!(penalty(&bench, &ticket) > 1.0);
+    }
+}
+
+#[test]
+fn a_call_that_could_not_be_sent_says_nothing_of_the_endpoint() {
     let bench = Bench::new();
     let mut ticket = bench.by(3_000, None);
-    ticket.failed(
-        &Error::new(ErrorKind::Overloaded),
-        Class::Neutral,
-        bench.at(5),
-        ZERO,
-    );
+    let error = Error::new(ErrorKind::InvalidCall);
+    ticket.failed(&error, Class::Neutral, bench.at(5), ZERO);
     assert!(!is_out(&ticket) && ticket.is_over());
     assert_eq!(penalty(&bench, &ticket), 1.0);
 }
