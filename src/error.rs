@@ -26,6 +26,8 @@ struct Inner {
     disposition: Disposition,
     /// What the edge that saw it happen read off it.
     evidence: Option<Evidence>,
+    /// The service below was not even called.
+    unready: bool,
     report: Report,
     source: Option<BoxError>,
 }
@@ -63,6 +65,7 @@ impl Error {
             kind,
             disposition: Disposition::NotSent,
             evidence: None,
+            unready: false,
             report,
             source,
         }))
@@ -85,13 +88,15 @@ impl Error {
                 kind: ours.0.kind,
                 disposition: ours.0.disposition,
                 evidence: ours.0.evidence,
+                unready: ours.0.unready,
                 report: ours.0.report.clone(),
                 source: None,
             }))
         } else if causes().any(|cause| cause.is::<Overloaded>()) {
             Self::new(ErrorKind::Overloaded)
         } else {
-            Self::new(ErrorKind::Upstream).with_disposition(Disposition::Unknown)
+            let evidence = Evidence::from_io(&*other).unwrap_or(Evidence::Unknown);
+            Self::new(ErrorKind::Upstream).with_disposition(evidence.verdict().disposition)
         };
         error.with_source(other)
     }
@@ -119,11 +124,17 @@ impl Error {
     }
 
     /// An error of a service that was never called; one of ours knows better.
-    pub(crate) fn unsent(self) -> Self {
-        match self.0.kind {
-            ErrorKind::Upstream => self.with_disposition(Disposition::NotSent),
-            _ => self,
+    pub(crate) fn unsent(mut self) -> Self {
+        if self.0.kind != ErrorKind::Upstream {
+            return self;
         }
+        self.0.unready = true;
+        self.with_disposition(Disposition::NotSent)
+    }
+
+    /// Whether the service below was not called, whatever its error looks like.
+    pub(crate) fn is_unsent(&self) -> bool {
+        self.0.unready
     }
 
     /// Adds the story; the worst that it knows becomes the error's disposition.

@@ -2,7 +2,9 @@ use std::{any::Any, sync::Arc, time::Instant};
 
 use http::Request;
 
-use super::{attempt::forget_attempt, body::Body, context::Call, policy::CallPolicy};
+use super::{
+    attempt::forget_attempt, body::Body, context::Call, deadline::Deadline, policy::CallPolicy,
+};
 use crate::error::{Error, ErrorKind};
 
 /// The call that a request belongs to, and whether this layer opened it.
@@ -51,6 +53,9 @@ pub(crate) fn join<B: 'static>(
         .check()
         .map_err(|invalid| Error::new(ErrorKind::InvalidCall).with_source(invalid))?;
     let call = Arc::new(Call::new(policy, now()));
+    if let Some(given) = call.policy().deadline_given() {
+        call.set_deadline(Deadline::after(call.started(), given));
+    }
     forget_attempt(request);
     attach(request, &call);
     Ok(Joined {

@@ -107,13 +107,17 @@ impl Classifier {
         let Some(source) = StdError::source(error) else {
             return Evidence::Unknown;
         };
-        let read = Evidence::of_upload(source)
-            .or_else(|| self.readers.errors.iter().find_map(|read| read(source)))
+        let known = Evidence::of_upload(source)
+            .or_else(|| self.readers.errors.iter().find_map(|read| read(source)));
+        let read = known
             .or_else(|| error.evidence())
-            .or_else(|| Evidence::from_io(source));
-        match (read.unwrap_or(Evidence::Unknown), error.disposition()) {
-            (Evidence::Unknown, Disposition::NotSent) => Evidence::NotSent,
-            (Evidence::Unknown, Disposition::Refused) => Evidence::Refused,
+            .or_else(|| Evidence::from_io(source))
+            .unwrap_or(Evidence::Unknown);
+        match (read, error.disposition()) {
+            // A reader sees what the error is, not that it came of asking for readiness.
+            (Evidence::Unknown, _) if error.is_unsent() => Evidence::NotSent,
+            (Evidence::Unknown, Disposition::NotSent) if known.is_none() => Evidence::NotSent,
+            (Evidence::Unknown, Disposition::Refused) if known.is_none() => Evidence::Refused,
             (evidence, _) => evidence,
         }
     }

@@ -84,7 +84,7 @@ impl Evidence {
     }
 
     /// Reads what any transport may leave in a source chain: io kinds. `None` if there is none.
-    pub(super) fn from_io(error: &(dyn StdError + 'static)) -> Option<Self> {
+    pub(crate) fn from_io(error: &(dyn StdError + 'static)) -> Option<Self> {
         chain(error)
             .filter_map(|error| error.downcast_ref::<io::Error>())
             .find_map(|error| match error.kind() {

@@ -77,11 +77,6 @@ where
             return ResponseFuture::passed_through(dispatch, joined.call);
         }
         let now = clock::recent();
-        if joined.opened.is_some()
-            && let Some(given) = joined.call.policy().deadline_given()
-        {
-            joined.call.set_deadline(Deadline::after(now, given));
-        }
         if joined.call.deadline().has_passed(now) {
             self.held.release();
             let error = Error::new(ErrorKind::DeadlineExceeded);

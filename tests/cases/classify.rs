@@ -351,3 +351,93 @@ async fn an_upload_that_fails_blames_nobody_through_a_real_client() {
         assert_eq!(error.report().attempts().len(), 1);
     }
 }
+
+/// What an io error proves is known to each layer alone, not only where a classifier looks at it.
+#[tokio::test(start_paused = true)]
+async fn a_refused_connection_is_unsent_under_any_single_layer() {
+    use evenkeel::{AttemptTimeoutLayer, DeadlineLayer, IdempotencyKeyLayer};
+    let refused = || Script::new(|_| Act::refuse());
+    let second = Duration::from_secs(1);
+    let breaker = Breaker::count(9, second).unwrap();
+    let errors = [
+        DeadlineLayer::new(second)
+            .unwrap()
+            .layer(refused())
+            .oneshot(request(Method::POST))
+            .await
+            .unwrap_err(),
+        AttemptTimeoutLayer::new(second)
+            .unwrap()
+            .layer(refused())
+            .oneshot(request(Method::POST))
+            .await
+            .unwrap_err(),
+        IdempotencyKeyLayer::default()
+            .layer(refused())
+            .oneshot(request(Method::POST))
+            .await
+            .unwrap_err(),
+        CircuitBreakerLayer::new(breaker.clone())
+            .layer(refused())
+            .oneshot(request(Method::POST))
+            .await
+            .unwrap_err(),
+        breaker
+            .run(async { Err::<(), _>(io::Error::from(io::ErrorKind::ConnectionRefused)) })
+            .await
+            .unwrap_err(),
+    ];
+    for error in errors {
+        assert_eq!(error.disposition(), Disposition::NotSent, "{error}");
+        assert!(error.to_string().ends_with("it was not sent"), "{error}");
+    }
+}
+
+/// Whoever knows the transport better has the last word, in both directions.
+#[tokio::test(start_paused = true)]
+async fn a_reader_of_errors_is_believed_before_the_io_kind() {
+    use evenkeel::classify::{Classifier, Evidence};
+    let doubts = Classifier::default().evidence(|_| Some(Evidence::Unknown));
+    let script = Script::new(|_| Act::refuse());
+    let service =
+        RetryLayer::new(Retry::default().classifier(doubts).build().unwrap()).layer(script.clone());
+    let error = service.oneshot(request(Method::POST)).await.unwrap_err();
+    assert!(error.may_have_happened(), "{error}");
+    assert_eq!(script.sent().len(), 1);
+    let knows = Classifier::default().evidence(|_| Some(Evidence::Refused));
+    let script = Script::new(|_| Act::error(io::ErrorKind::ConnectionReset));
+    let retry = Retry::default()
+        .classifier(knows)
+        .max_attempts(2)
+        .build()
+        .unwrap();
+    let service = RetryLayer::new(retry).layer(script.clone());
+    let error = service.oneshot(request(Method::POST)).await.unwrap_err();
+    assert_eq!(
+        (error.disposition(), script.sent().len()),
+        (Disposition::Refused, 2)
+    );
+}
+
+/// resilience4j/resilience4j#280: what only the breaker below knows of an error is not forgotten above it.
+#[tokio::test(start_paused = true)]
+async fn what_a_layer_below_knows_of_an_error_holds_above_it() {
+    use evenkeel::classify::{Classifier, Evidence};
+    #[derive(Debug, thiserror::Error)]
+    #[error("stream refused")]
+    struct Refused;
+    let knows =
+        Classifier::default().evidence(|error| error.is::<Refused>().then_some(Evidence::Refused));
+    let retry = Retry::default().max_attempts(2).build().unwrap();
+    let service = ServiceBuilder::new()
+        .layer(RetryLayer::new(retry))
+        .layer(
+            CircuitBreakerLayer::new(Breaker::count(9, Duration::from_secs(9)).unwrap())
+                .classifier(knows),
+        )
+        .map_err(|_: io::Error| Refused)
+        .service(Script::new(|_| Act::error(io::ErrorKind::Other)));
+    let error = service.oneshot(request(Method::POST)).await.unwrap_err();
+    assert_eq!(error.disposition(), Disposition::Refused, "{error}");
+    assert_eq!(error.report().attempts().len(), 2);
+}

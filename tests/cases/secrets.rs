@@ -150,3 +150,42 @@ async fn a_pending_call_shows_no_secret() {
     let pending = tower::Service::call(&mut *service, call("http://pay.internal/x"));
     silent("pending", &shown(&pending));
 }
+
+/// The ready-made client: what it builds, sends and says of failures.
+#[tokio::test]
+async fn the_ready_made_client_shows_no_secret() {
+    let nowhere = crate::support::nowhere::Refusing::new();
+    let origin = format!("http://{}", nowhere.address());
+    let wrapped = crate::support::tls::client()
+        .default_headers(
+            [(http::header::AUTHORIZATION, SECRET.parse().unwrap())]
+                .into_iter()
+                .collect(),
+        )
+        .build()
+        .unwrap();
+    let client = evenkeel::Client::wrap_reqwest(wrapped).build().unwrap();
+    silent("client", &shown(&client));
+    let build = |url: &str| {
+        client
+            .post(url)
+            .query(&[("token", SECRET)])
+            .bearer_auth(SECRET)
+            .header("x-secret", SECRET)
+            .body(SECRET)
+            .policy(CallPolicy::new().idempotency_key(format!("key-{SECRET}")))
+    };
+    let authority = nowhere.address();
+    for url in [
+        format!("{origin}/x?again={SECRET}#{SECRET}"),
+        format!("http://user:{SECRET}@{authority}/x"),
+        format!("https://user:{SECRET}@{authority}/x?q={SECRET}"),
+        format!("ftp://user:{SECRET}@{authority}/x?q={SECRET}"),
+        format!("http://user:{SECRET}@[::bad]/x?q={SECRET}"),
+        format!("not a url?q={SECRET}"),
+    ] {
+        silent("request", &shown(&build(&url)));
+        let error = build(&url).send().await.unwrap_err();
+        silent(&url.replace(SECRET, "*"), &told(&error));
+    }
+}

@@ -178,6 +178,33 @@ async fn timeouts_are_found_by_kind_by_question_and_by_the_io_error_below() {
     }
 }
 
+/// Whichever layer of ours sees the call first, what the call asks for holds.
+#[tokio::test(start_paused = true)]
+async fn the_deadline_of_a_call_holds_without_a_deadline_layer() {
+    let start = Instant::now();
+    let mut call = get();
+    call.extensions_mut()
+        .insert(CallPolicy::new().deadline(millis(200)));
+    let error = AttemptTimeoutLayer::new(SECOND)
+        .unwrap()
+        .layer(Mock::new([Act::hang()]))
+        .oneshot(call)
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::DeadlineExceeded);
+    assert_eq!(start.elapsed(), millis(200));
+    let mut call = get();
+    call.extensions_mut()
+        .insert(CallPolicy::new().deadline(millis(200)));
+    let service = ServiceBuilder::new()
+        .layer(evenkeel::IdempotencyKeyLayer::default())
+        .layer(RetryLayer::new(Retry::default().build().unwrap()))
+        .service(Mock::new([Act::hang()]));
+    let error = service.oneshot(call).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::DeadlineExceeded);
+    assert_eq!(start.elapsed(), millis(400));
+}
+
 /// The call's limit goes to the request's whole way: a template that is sent again has all of its time.
 #[tokio::test(start_paused = true)]
 async fn a_request_kept_from_a_finished_call_takes_none_of_its_clocks_along() {

@@ -142,3 +142,177 @@ async fn an_error_made_by_a_layer_of_the_users_is_the_source_of_ours() {
     assert_eq!(source.downcast_ref::<Status>(), Some(&Status(404)));
     assert!(error.to_string().contains("bad status 404"), "{error}");
 }
+
+/// A service that panics when it is called or asked leaves permits, slots and later calls alone.
+#[tokio::test(start_paused = true)]
+async fn a_service_that_panics_outside_its_future_leaves_nothing_behind() {
+    use futures::FutureExt;
+    use std::{
+        panic::AssertUnwindSafe,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering::SeqCst},
+        },
+        task::{Context, Poll},
+    };
+    /// Panics when asked first, and when called first.
+    #[derive(Clone)]
+    struct Moody(Arc<AtomicUsize>, Script);
+    impl tower::Service<Request<Body>> for Moody {
+        type Response = <Script as tower::Service<Request<Body>>>::Response;
+        type Error = std::io::Error;
+        type Future = <Script as tower::Service<Request<Body>>>::Future;
+        fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+            assert_ne!(self.0.fetch_add(1, SeqCst), 0, "asked");
+            tower::Service::<Request<Body>>::poll_ready(&mut self.1, cx)
+        }
+        fn call(&mut self, request: Request<Body>) -> Self::Future {
+            assert_ne!(self.0.fetch_add(1, SeqCst), 2, "called");
+            self.1.call(request)
+        }
+    }
+    let breaker = Breaker::builder()
+        .consecutive_failures(1)
+        .break_duration(Duration::from_secs(1))
+        .build()
+        .unwrap();
+    breaker.try_acquire().unwrap().failure();
+    tokio::time::advance(Duration::from_secs(1)).await;
+    let script = Script::statuses([200]);
+    let service = ServiceBuilder::new()
+        .layer(DeadlineLayer::new(Duration::from_secs(3)).unwrap())
+        .layer(IdempotencyKeyLayer::default())
+        .layer(retry())
+        .layer(CircuitBreakerLayer::new(breaker.clone()))
+        .layer(AttemptTimeoutLayer::new(Duration::from_secs(1)).unwrap())
+        .service(Moody(Arc::default(), script.clone()));
+    for _ in 0..2 {
+        let call = AssertUnwindSafe(service.clone().oneshot(put()));
+        assert!(call.catch_unwind().await.is_err());
+        assert_eq!(breaker.snapshot().probes, 0);
+    }
+    assert_eq!(service.oneshot(put()).await.unwrap().status(), 200);
+    assert_eq!(script.sent().len(), 1);
+}
+
+/// Two copies of one attempt at once, as a hedging layer of others sends them: one answer, nobody blamed.
+#[tokio::test(start_paused = true)]
+async fn copies_of_one_call_may_run_at_once() {
+    let mock = Mock::new([mock::Act::hang(), mock::Act::ok().after(millis(10))]);
+    let breaker = Breaker::count(1, Duration::from_secs(9)).unwrap();
+    let inner = ServiceBuilder::new()
+        .layer(CircuitBreakerLayer::new(breaker.clone()))
+        .layer(AttemptTimeoutLayer::new(Duration::from_secs(2)).unwrap())
+        .service(mock.clone());
+    let hedge = tower::service_fn(move |request: Request<Body>| {
+        let mut copy = Request::new(request.body().try_clone().unwrap());
+        *copy.method_mut() = request.method().clone();
+        let (first, second) = (inner.clone(), inner.clone());
+        async move {
+            let first = std::pin::pin!(first.oneshot(request));
+            let second = std::pin::pin!(async {
+                tokio::time::sleep(millis(20)).await;
+                second.oneshot(copy).await
+            });
+            futures::future::select(first, second)
+                .await
+                .factor_first()
+                .0
+        }
+    });
+    let service = ServiceBuilder::new()
+        .layer(DeadlineLayer::new(Duration::from_secs(3)).unwrap())
+        .layer(retry())
+        .service(hedge);
+    let answer = service.oneshot(put()).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert_eq!((mock.calls(), mock.in_flight()), (2, 0));
+    let seen = breaker.snapshot();
+    assert_eq!((seen.failed, seen.abandoned), (0, 1), "{seen:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn trailers_come_through_every_layer() {
+    use bytes::Bytes;
+    use http_body::Frame;
+    use http_body_util::{BodyExt, StreamBody};
+    let below = tower::service_fn(|_: Request<Body>| async {
+        let mut trailers = http::HeaderMap::new();
+        trailers.insert("x-sum", "42".parse().unwrap());
+        let frames = [Frame::data(Bytes::from("data")), Frame::trailers(trailers)];
+        let frames = frames.map(Ok::<_, std::io::Error>);
+        Ok::<_, std::io::Error>(http::Response::new(StreamBody::new(futures::stream::iter(
+            frames,
+        ))))
+    });
+    let service = ServiceBuilder::new()
+        .layer(DeadlineLayer::new(Duration::from_secs(3)).unwrap())
+        .layer(IdempotencyKeyLayer::default())
+        .layer(retry())
+        .layer(CircuitBreakerLayer::new(
+            Breaker::count(9, Duration::from_secs(9)).unwrap(),
+        ))
+        .layer(AttemptTimeoutLayer::new(Duration::from_secs(1)).unwrap())
+        .service(below);
+    let whole = service
+        .oneshot(put())
+        .await
+        .unwrap()
+        .into_body()
+        .collect()
+        .await
+        .unwrap();
+    assert_eq!(whole.trailers().unwrap()["x-sum"], "42");
+    assert_eq!(whole.to_bytes(), "data");
+}
+
+/// Many callers who lose interest at random moments, on many threads: all is given back.
+#[test]
+fn calls_dropped_on_many_threads_give_everything_back() {
+    use crate::support::mock::Step;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(4)
+        .enable_time()
+        .build()
+        .unwrap();
+    let acts = (0..400_u64).map(|number| match number % 4 {
+        0 => mock::Act::status(503).after(millis(1)),
+        1 => mock::Act::hang(),
+        2 => mock::Act::fail(std::io::ErrorKind::ConnectionReset).after(millis(1)),
+        _ => mock::Act::ok()
+            .after(millis(1))
+            .body([Step::Pause(millis(1)), Step::Data("x")]),
+    });
+    let mock = Mock::new(acts);
+    let breaker = Breaker::builder()
+        .consecutive_failures(20)
+        .break_duration(millis(3))
+        .build()
+        .unwrap();
+    let service = ServiceBuilder::new()
+        .layer(DeadlineLayer::new(millis(60)).unwrap())
+        .layer(IdempotencyKeyLayer::default())
+        .layer(retry())
+        .concurrency_limit(16)
+        .layer(CircuitBreakerLayer::new(breaker.clone()))
+        .layer(AttemptTimeoutLayer::new(millis(8)).unwrap())
+        .service(mock.clone());
+    runtime.block_on(async {
+        let tasks: Vec<_> = (0..300_u64)
+            .map(|number| {
+                let call = service.clone().oneshot(put());
+                tokio::spawn(tokio::time::timeout(millis(number % 17), call))
+            })
+            .collect();
+        for task in tasks {
+            drop(task.await.unwrap());
+        }
+    });
+    assert_eq!(
+        (mock.in_flight(), mock.reserved(), mock.bodies()),
+        (0, 0, 0)
+    );
+    std::thread::sleep(millis(5));
+    let probe = breaker.try_acquire().unwrap();
+    assert_eq!(breaker.snapshot().probes, u8::from(probe.is_probe()));
+}
