@@ -17,10 +17,8 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 /// [`kind`](Self::kind) is the last cause, [`disposition`](Self::disposition) the worst over all attempts,
 /// [`report`](Self::report) the whole story, and `Display` one line to act on. The error of the service below
 /// stays reachable by [`source`](StdError::source). A response of any status is never an error of ours.
-#[derive(Debug)]
 pub struct Error(Box<Inner>);
 
-#[derive(Debug)]
 struct Inner {
     kind: ErrorKind,
     disposition: Disposition,
@@ -30,6 +28,8 @@ struct Inner {
     unready: bool,
     report: Report,
     source: Option<BoxError>,
+    /// What the line says of the causes, where the source is no longer what it was.
+    causes: Option<Box<str>>,
 }
 
 /// The last cause of a failed call.
@@ -68,6 +68,7 @@ impl Error {
             unready: false,
             report,
             source,
+            causes: None,
         }))
     }
 
@@ -91,6 +92,7 @@ impl Error {
                 unready: ours.0.unready,
                 report: ours.0.report.clone(),
                 source: None,
+                causes: None,
             }))
         } else if causes().any(|cause| cause.is::<Overloaded>()) {
             Self::new(ErrorKind::Overloaded)
@@ -103,6 +105,18 @@ impl Error {
 
     pub(crate) fn with_source(mut self, source: impl Into<BoxError>) -> Self {
         self.0.source = Some(source.into());
+        self
+    }
+
+    /// Puts what callers of a transport look for into the source chain, with the source so far below it. The line
+    /// says what it said before.
+    pub(crate) fn retold<E: Into<BoxError>>(
+        mut self,
+        retell: impl FnOnce(&Self, Option<BoxError>) -> E,
+    ) -> Self {
+        self.0.causes = Some(Cause(&self).to_string().into());
+        let source = self.0.source.take();
+        self.0.source = Some(retell(&self, source).into());
         self
     }
 
@@ -178,7 +192,7 @@ impl Error {
 }
 
 impl ErrorKind {
-    const fn times_out(self) -> bool {
+    pub(crate) const fn times_out(self) -> bool {
         matches!(
             self,
             Self::DeadlineExceeded | Self::AttemptTimeout | Self::BodyIdle
@@ -193,12 +207,7 @@ fn timed_out() -> BoxError {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0.kind)?;
-        if !self.is_timeout()
-            && let Some(source) = &self.0.source
-        {
-            write!(f, ": {}", Causes(&**source))?;
-        }
+        write!(f, "{}{}", self.0.kind, Cause(self))?;
         if !self.0.report.attempts().is_empty() {
             write!(f, "; {}", self.0.report)?;
         }
@@ -223,6 +232,31 @@ impl ErrorKind {
             Self::Upstream => "upstream failed",
             Self::InvalidCall => "invalid call",
         }
+    }
+}
+
+/// What the line says of an error's causes.
+struct Cause<'a>(&'a Error);
+
+impl fmt::Display for Cause<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { source, causes, .. } = &*self.0.0;
+        match (causes, source) {
+            (Some(causes), _) => f.write_str(causes),
+            (None, Some(source)) if !self.0.is_timeout() => write!(f, ": {}", Causes(&**source)),
+            (None, _) => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    /// The kind and the line: the whole story stands in it once.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let line = self.to_string();
+        f.debug_tuple("Error")
+            .field(&self.0.kind)
+            .field(&line)
+            .finish()
     }
 }
 

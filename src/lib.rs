@@ -51,6 +51,25 @@
 //!
 //! A [`Client`] has no parameters and is cheap to clone: keep one in your application's state.
 //!
+//! # B. The same for gRPC
+//!
+//! With the feature `tonic`: a channel that generated clients take in place of tonic's own.
+//!
+//! ```no_run
+//! # #[cfg(feature = "tonic")]
+//! # fn build() -> Result<(), evenkeel::InvalidSetting> {
+//! use evenkeel::{CallPolicy, Channel};
+//!
+//! let channel = Channel::builder("http://greeter.internal:50051")
+//!     .endpoints(["10.0.0.1:50051", "10.0.0.2:50051"])
+//!     .method("greet.Greeter/SayHello", CallPolicy::new().safe(true)) // only reads: may be repeated
+//!     .build_tonic(Ok)?;
+//! // let mut greeter = GreeterClient::new(channel);
+//! # let _ = channel;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # C. Around a client that you have
 //!
 //! Any URL, no balancer; one breaker and one budget for each origin.
@@ -160,8 +179,8 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 #![cfg_attr(
-    not(feature = "reqwest"),
-    expect(dead_code, reason = "the edges compose the ready-made stack")
+    not(all(feature = "reqwest", feature = "tonic")),
+    expect(dead_code, reason = "no edge alone needs all of the crate")
 )]
 pub mod balance;
 pub mod breaker;
@@ -182,10 +201,11 @@ mod stats;
 pub mod timeout;
 
 #[cfg(feature = "reqwest")]
-pub use self::client::{
-    Balanced, ClientBuilder,
-    reqwest::{self, Client, RequestBuilder},
-};
+pub use self::client::reqwest::{self, Client, RequestBuilder};
+#[cfg(feature = "tonic")]
+pub use self::client::tonic::{self, Channel};
+#[cfg(any(feature = "reqwest", feature = "tonic"))]
+pub use self::client::{Balanced, ClientBuilder};
 pub use self::{
     balance::{Balancer, BalancerConfig, Ejection, Pick, SlowStart},
     breaker::{Breaker, BreakerConfig, CircuitBreakerLayer},

@@ -24,6 +24,7 @@ pub struct CallPolicy {
     body_idle: Option<Duration>,
     max_attempts: Option<u32>,
     idempotent: Option<bool>,
+    safe: Option<bool>,
     key: KeyChoice,
     key_lifetime: Option<Duration>,
 }
@@ -104,6 +105,16 @@ impl CallPolicy {
         self
     }
 
+    /// Says that this call only reads, whatever its method says: repeating it does no harm unless
+    /// [`idempotent`](Self::idempotent) says otherwise, and it needs no generated key.
+    ///
+    /// For gRPC, where every method is a `POST`.
+    #[must_use]
+    pub fn safe(mut self, safe: bool) -> Self {
+        self.safe = Some(safe);
+        self
+    }
+
     /// The key of this call; says that its destination de-duplicates by it.
     ///
     /// Range: 1 to 255 visible ASCII characters.
@@ -151,15 +162,45 @@ impl CallPolicy {
     }
 
     pub(crate) fn idempotent_given(&self) -> Option<bool> {
-        self.idempotent
+        self.idempotent.or_else(|| self.is_safe().then_some(true))
+    }
+
+    pub(crate) fn is_safe(&self) -> bool {
+        self.safe == Some(true)
     }
 
     pub(crate) fn key_lifetime_given(&self) -> Option<Duration> {
         self.key_lifetime
     }
 
+    /// What is said about a key; a call that only reads needs none.
     pub(crate) fn key_choice(&self) -> &KeyChoice {
-        &self.key
+        match &self.key {
+            KeyChoice::Inherit if self.is_safe() => &KeyChoice::Without,
+            choice => choice,
+        }
+    }
+
+    /// What this one leaves open is as `below` has it.
+    pub(crate) fn over(self, below: &Self) -> Self {
+        let deadline = self.deadline.or(below.deadline);
+        // A limit that was meant for a longer call: this one's deadline is limit enough.
+        let fits = |limit: &Duration| deadline.is_none_or(|deadline| *limit <= deadline);
+        Self {
+            deadline,
+            attempt_timeout: self
+                .attempt_timeout
+                .or_else(|| below.attempt_timeout.filter(fits)),
+            body_idle: self.body_idle.or(below.body_idle),
+            max_attempts: self.max_attempts.or(below.max_attempts),
+            idempotent: self.idempotent.or(below.idempotent),
+            safe: self.safe.or(below.safe),
+            key: match self.key {
+                KeyChoice::Inherit => below.key.clone(),
+                own => own,
+            },
+            key_lifetime: self.key_lifetime.or(below.key_lifetime),
+        }
     }
 
     /// Says what is out of range.
@@ -263,6 +304,30 @@ mod tests {
             .check()
             .expect_err("newline");
         assert!(!error.to_string().contains("topsecret"));
+    }
+
+    #[test]
+    fn what_a_call_leaves_open_is_as_its_method_has_it() {
+        let seconds = Duration::from_secs;
+        let method = CallPolicy::new()
+            .deadline(seconds(9))
+            .attempt_timeout(seconds(2))
+            .max_attempts(5)
+            .safe(true);
+        let merged = CallPolicy::new().deadline(seconds(3)).over(&method);
+        assert_eq!(merged.deadline_given(), Some(seconds(3)));
+        assert_eq!(merged.attempt_timeout_given(), Some(seconds(2)));
+        assert_eq!(merged.max_attempts_given(), Some(5));
+        assert_eq!(merged.idempotent_given(), Some(true));
+        assert_eq!(merged.key_choice(), &KeyChoice::Without);
+
+        let shorter = CallPolicy::new()
+            .deadline(seconds(1))
+            .idempotent(false)
+            .over(&method);
+        assert_eq!(shorter.attempt_timeout_given(), None, "it would not fit");
+        assert_eq!(shorter.idempotent_given(), Some(false));
+        assert!(shorter.check().is_ok());
     }
 
     #[test]

@@ -6,6 +6,7 @@ use super::settings::{BreakerChoice, Settings};
 use crate::{
     balance::{DEFAULT_MAX_IN_FLIGHT, Ejection, Pick, SlowStart},
     breaker::{Breaker, BreakerConfig},
+    call::CallPolicy,
     classify::Classifier,
     discover::{Discover, Endpoint, Fixed, Origin},
     error::InvalidSetting,
@@ -42,6 +43,7 @@ pub struct Balanced {
     pub(super) trust_empty: bool,
     pub(super) connect_timeout: Option<Duration>,
     pub(super) authority_without_port: bool,
+    pub(super) methods: Vec<(String, CallPolicy)>,
 }
 
 impl<T> ClientBuilder<T> {
@@ -71,9 +73,10 @@ impl<T> ClientBuilder<T> {
 
     /// How long the response body may be silent.
     ///
-    /// Range: above zero; [`Duration::MAX`] means for ever. Default: [`BODY_IDLE`](crate::timeout::BODY_IDLE).
+    /// Range: above zero; [`Duration::MAX`] means for ever. Default: [`BODY_IDLE`](crate::timeout::BODY_IDLE), over
+    /// gRPC none, since a stream of events may be silent for hours.
     pub fn body_idle(mut self, limit: Duration) -> Self {
-        self.settings.body_idle = limit;
+        self.settings.body_idle = Some(limit);
         self
     }
 
@@ -138,6 +141,7 @@ impl ClientBuilder<Balanced> {
             trust_empty: false,
             connect_timeout: None,
             authority_without_port: false,
+            methods: Vec::new(),
         })
     }
 
@@ -214,6 +218,32 @@ impl ClientBuilder<Balanced> {
     pub fn authority_without_port(mut self) -> Self {
         self.target.authority_without_port = true;
         self
+    }
+
+    /// How calls of a gRPC method are to be treated where it differs from the rest, such as `"shop.Cart/Add"`, or
+    /// all methods of a service, such as `"shop.Cart"`.
+    ///
+    /// gRPC itself does not say what repeating a method does: only those that are declared
+    /// [`idempotent`](CallPolicy::idempotent) or [`safe`](CallPolicy::safe) here, or by a call of their own, are
+    /// retried where they may have happened. What a call's own policy says goes first, then its method's, then its
+    /// service's. A later word on the same name replaces an earlier one.
+    pub fn method(mut self, name: impl Into<String>, policy: CallPolicy) -> Self {
+        self.target.methods.push((name.into(), policy));
+        self
+    }
+}
+
+impl Balanced {
+    /// Refuses policies of gRPC methods on a client that has none.
+    ///
+    /// # Errors
+    /// With the first method that was named.
+    #[cfg(feature = "reqwest")]
+    pub(super) fn has_no_methods(&self) -> Result<(), InvalidSetting> {
+        self.methods.first().map_or(Ok(()), |(name, _)| {
+            let allowed = "only with build_tonic: an HTTP call has its policy in its extensions";
+            Err(InvalidSetting::new("method", name, allowed))
+        })
     }
 }
 

@@ -24,7 +24,8 @@ pub const DEADLINE: Duration = Duration::from_secs(3);
 #[derive(Clone)]
 pub(crate) struct Settings {
     pub(crate) deadline: Duration,
-    pub(crate) body_idle: Duration,
+    /// `None`: as the transport has it.
+    pub(crate) body_idle: Option<Duration>,
     pub(crate) attempt_timeout: Option<Duration>,
     pub(crate) keys: Option<IdempotencyKeys>,
     pub(crate) retry: Retry,
@@ -72,7 +73,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             deadline: DEADLINE,
-            body_idle: BODY_IDLE,
+            body_idle: None,
             attempt_timeout: None,
             keys: None,
             retry: Retry::default(),
@@ -94,7 +95,7 @@ impl Settings {
         let limits = [
             ("deadline", Some(self.deadline)),
             ("attempt_timeout", self.attempt_timeout),
-            ("body_idle", Some(self.body_idle)),
+            ("body_idle", self.body_idle),
             ("connect_timeout", connect_timeout),
         ];
         if let Some((field, _)) = limits
@@ -163,7 +164,8 @@ impl Settings {
             .map(IdempotencyKeyLayer::new)
             .transpose()?;
         let stamp = self.before_attempt.clone().map(StampLayer::new);
-        let deadline = DeadlineLayer::new(self.deadline)?.body_idle(self.body_idle)?;
+        let deadline =
+            DeadlineLayer::new(self.deadline)?.body_idle(self.body_idle.unwrap_or(BODY_IDLE))?;
         let service = Stack::new()
             .deadline(deadline.covered())
             .layer(option_layer(keys))

@@ -36,6 +36,7 @@ enum Part {
     Pause(Duration),
     Cut,
     Stall,
+    Trailers(HeaderMap),
 }
 
 /// Time for what was written to reach the client before the connection breaks.
@@ -123,6 +124,31 @@ impl Reply {
         self
     }
 
+    /// Ends with these trailers.
+    pub fn trailers<const N: usize>(mut self, trailers: [(&'static str, &str); N]) -> Self {
+        let value = |value| HeaderValue::from_str(value).expect("a trailer written in a test");
+        let named = |(name, text)| (HeaderName::from_static(name), value(text));
+        let trailers = trailers.map(named).into_iter().collect();
+        self.parts.push(Part::Trailers(trailers));
+        self
+    }
+
+    /// Answers as a gRPC server does, with this status and no message: all of it in the head.
+    pub fn grpc_status(code: u8) -> Self {
+        Self::ok(Bytes::new())
+            .header("content-type", "application/grpc")
+            .header("grpc-status", &code.to_string())
+    }
+
+    /// Answers as a gRPC server does with an encoded message; what its trailers say is the rest of the script.
+    pub fn grpc_message(message: &[u8]) -> Self {
+        let length = u32::try_from(message.len()).expect("a short message");
+        let mut frame = vec![0];
+        frame.extend(length.to_be_bytes());
+        frame.extend(message);
+        Self::ok(frame).header("content-type", "application/grpc")
+    }
+
     /// Sends nothing more, and never ends.
     pub fn stall(mut self) -> Self {
         self.parts.push(Part::Stall);
@@ -159,6 +185,7 @@ fn in_parts(parts: Vec<Part>) -> ReplyBody {
         }
         Part::Cut => Some(Err(io::Error::other("the script cuts the body"))),
         Part::Stall => std::future::pending().await,
+        Part::Trailers(trailers) => Some(Ok(Frame::trailers(trailers))),
     });
     StreamBody::new(frames).boxed_unsync()
 }

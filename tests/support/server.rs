@@ -35,10 +35,10 @@ use tokio_rustls::TlsAcceptor;
 
 use super::reply::{Act, Reply, ReplyBody};
 
-pub(super) static RUNTIME: LazyLock<Runtime> =
+pub(crate) static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| Runtime::new().expect("a runtime for the test servers"));
 
-pub(super) const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+pub(crate) const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// One request as a server received it.
 #[derive(Clone, Debug)]

@@ -13,6 +13,7 @@ use rustls::{
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
+    pem: String,
 }
 
 impl Authority {
@@ -23,6 +24,7 @@ impl Authority {
         let certificate = params.self_signed(&key).expect("a certificate");
         Self {
             certificate: certificate.der().clone(),
+            pem: certificate.pem(),
             issuer: Issuer::new(params, key),
         }
     }
@@ -42,6 +44,11 @@ impl Authority {
             .expect("the key is the certificate's");
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Arc::new(config)
+    }
+
+    /// Its certificate, for clients that are configured by text.
+    pub fn pem(&self) -> String {
+        self.pem.clone()
     }
 
     /// TLS settings of a client that trusts this authority, offering the protocols in this order.

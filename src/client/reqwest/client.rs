@@ -13,6 +13,7 @@ use crate::{
     balance::EndpointStatus,
     breaker::Breaker,
     call::{Body, CallPolicy},
+    client::view::View,
     discover::Origin,
     error::{BoxError, Error, InvalidSetting},
     retry::Budget,
@@ -49,13 +50,6 @@ pub struct Client {
     service: ClientService,
     home: Option<Arc<Home>>,
     view: Option<Arc<View>>,
-}
-
-/// The handles to what the stack of an origin shares.
-pub(super) struct View {
-    pub(super) breaker: Breaker,
-    pub(super) budget: Option<Budget>,
-    pub(super) endpoints: Box<dyn Fn() -> Vec<EndpointStatus> + Send + Sync>,
 }
 
 impl Client {

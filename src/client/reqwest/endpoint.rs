@@ -11,7 +11,7 @@ use super::{
     tls::{self, NoTls},
 };
 use crate::{
-    client::CONNECT_TIMEOUT,
+    client::{CONNECT_TIMEOUT, prepared::NotItself},
     discover::{Endpoint, Origin, Scheme},
     error::{BoxError, InvalidSetting},
 };
@@ -45,13 +45,8 @@ enum EndpointError {
         origin: Origin,
         endpoint: SocketAddr,
     },
-    #[error(
-        "origin {origin} is an IP address and has only itself as endpoint, not {endpoint}; name the origin instead"
-    )]
-    NotItself {
-        origin: Origin,
-        endpoint: SocketAddr,
-    },
+    #[error(transparent)]
+    NotItself(#[from] NotItself),
     #[error("the function that makes the endpoints' client builders panicked for {endpoint}")]
     Panicked { endpoint: SocketAddr },
     #[error(transparent)]
@@ -129,15 +124,7 @@ fn route(
     without_port: bool,
 ) -> Result<Option<Route>, EndpointError> {
     let same_port = origin.port_or_default() == endpoint.port();
-    if origin
-        .ip()
-        .is_some_and(|ip| ip != endpoint.ip() || !same_port)
-    {
-        return Err(EndpointError::NotItself {
-            origin: origin.clone(),
-            endpoint,
-        });
-    }
+    NotItself::check(origin, endpoint)?;
     let Some(port) = origin.port().filter(|_| !same_port) else {
         return Ok(None);
     };

@@ -1,10 +1,12 @@
 //! Built alone (`cargo run -p no-tls`), so that nothing else in the build switches TLS on.
 
-use evenkeel::{Body, Disposition, ErrorKind, reqwest::HttpService};
+use evenkeel::{Body, Channel, Disposition, ErrorKind, reqwest::HttpService};
 use http::Request;
 use tower::ServiceExt;
 
 const CARGO_LINE: &str = r#"reqwest = { version = "0.13", features = ["rustls"] }"#;
+const TONIC_LINE: &str =
+    r#"tonic = { version = "0.14", features = ["tls-ring", "tls-native-roots"] }"#;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
@@ -21,5 +23,12 @@ async fn main() {
         (ErrorKind::InvalidCall, Disposition::NotSent)
     );
     assert!(error.to_string().contains(CARGO_LINE), "{error}");
+    println!("{error}");
+
+    // Without TLS tonic would call it in plain text.
+    let error = Channel::builder("https://greeter.internal")
+        .build_tonic(Ok)
+        .expect_err("https without TLS");
+    assert!(error.to_string().contains(TONIC_LINE), "{error}");
     println!("{error}");
 }

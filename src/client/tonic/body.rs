@@ -1,0 +1,157 @@
+//! Bodies between tonic's world and ours.
+
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use tonic::Status;
+
+use crate::{call::Body, error::BoxError};
+
+/// Looks at the beginning of a request body: a single message, which is there at once, becomes a body in memory, so
+/// that it can be sent again whatever its size. Nothing is waited for, and what was taken of a stream is sent first.
+///
+/// # Errors
+/// If there is nothing to send but an error, such as a message that cannot be encoded.
+pub(super) fn peeked(mut body: tonic::body::Body, cx: &mut Context<'_>) -> Result<Body, Status> {
+    let mut poll = |body: &mut tonic::body::Body| match body.is_end_stream() {
+        true => Poll::Ready(None),
+        false => Pin::new(body).poll_frame(cx),
+    };
+    let first = match poll(&mut body) {
+        Poll::Ready(None) => return Ok(Body::empty()),
+        Poll::Ready(Some(frame)) => frame?,
+        Poll::Pending => return Ok(Body::stream(body)),
+    };
+    match (first.into_data(), poll(&mut body)) {
+        (Ok(message), Poll::Ready(None)) => Ok(Body::from(message)),
+        (first, second) => {
+            let first = first.map_or_else(|trailers| trailers, Frame::data);
+            let mut taken = VecDeque::from([Ok(first)]);
+            if let Poll::Ready(second) = second {
+                taken.extend(second);
+            }
+            Ok(Body::stream(Begun { taken, body }))
+        }
+    }
+}
+
+/// A stream of which the first frames have been taken.
+struct Begun {
+    taken: VecDeque<Result<Frame<Bytes>, Status>>,
+    body: tonic::body::Body,
+}
+
+impl HttpBody for Begun {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        match self.taken.pop_front() {
+            Some(frame) => Poll::Ready(Some(frame)),
+            None => Pin::new(&mut self.body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.taken.is_empty() && self.body.is_end_stream()
+    }
+}
+
+/// Sends a body as tonic would: its length is not told, since a `content-length` is not of gRPC.
+pub(super) fn outgoing<B>(body: B) -> tonic::body::Body
+where
+    B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<BoxError>,
+{
+    tonic::body::Body::new(Unmeasured(body))
+}
+
+struct Unmeasured<B>(B);
+
+impl<B: HttpBody + Unpin> HttpBody for Unmeasured<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        Pin::new(&mut self.0).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use futures::{StreamExt, stream};
+    use http_body_util::{BodyExt, Full, StreamBody};
+
+    use super::*;
+
+    fn peek(body: tonic::body::Body) -> Result<Body, Status> {
+        peeked(body, &mut Context::from_waker(Waker::noop()))
+    }
+
+    fn frames<const N: usize>(parts: [Result<&'static str, Status>; N]) -> tonic::body::Body {
+        let frames = parts.map(|part| part.map(|data| Frame::data(Bytes::from(data))));
+        tonic::body::Body::new(StreamBody::new(stream::iter(frames)))
+    }
+
+    #[test]
+    fn a_single_message_is_in_memory_whatever_its_size_and_nothing_is_too() {
+        let large = Bytes::from(vec![7; 1 << 20]);
+        let body = peek(tonic::body::Body::new(Full::new(large.clone()))).expect("no error");
+        assert_eq!(body.as_bytes(), Some(&large));
+        let body = peek(frames([Ok("one")])).expect("no error");
+        assert_eq!(body.as_bytes(), Some(&Bytes::from("one")));
+        for nothing in [tonic::body::Body::empty(), frames([])] {
+            assert!(peek(nothing).expect("no error").is_end_stream());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_loses_nothing_and_is_not_waited_for() {
+        let body = peek(frames([Ok("one"), Ok("two"), Ok("three")])).expect("no error");
+        assert!(body.as_bytes().is_none());
+        assert_eq!(
+            body.collect().await.expect("no error").to_bytes(),
+            "onetwothree"
+        );
+
+        let silent = stream::pending::<Result<Frame<Bytes>, Status>>();
+        let silent = tonic::body::Body::new(StreamBody::new(silent));
+        assert!(!peek(silent).expect("not waited for").is_end_stream());
+
+        let one = stream::iter([Ok::<_, Status>(Frame::data(Bytes::from("one")))]);
+        let open = tonic::body::Body::new(StreamBody::new(one.chain(stream::pending())));
+        let mut body = peek(open).expect("not waited for");
+        let frame = body.frame().await.expect("a frame").expect("no error");
+        assert_eq!(frame.into_data().expect("data"), "one");
+    }
+
+    #[tokio::test]
+    async fn an_error_at_once_is_an_answer_and_a_later_one_comes_in_its_place() {
+        let error = peek(frames([Err(Status::out_of_range("too large"))])).expect_err("at once");
+        assert_eq!(error.code(), tonic::Code::OutOfRange);
+        let mut body = peek(frames([Ok("one"), Err(Status::internal("no"))])).expect("a message");
+        assert!(body.frame().await.expect("a frame").is_ok());
+        assert!(body.frame().await.expect("a frame").is_err());
+    }
+}

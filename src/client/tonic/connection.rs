@@ -1,0 +1,216 @@
+//! The connection to one endpoint.
+
+use std::{
+    convert::Infallible,
+    fmt,
+    future::Future,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker, ready},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::{Request, Response, Uri};
+use http_body::Body as HttpBody;
+use hyper_util::client::legacy::connect::{HttpConnector, dns::Name};
+use pin_project_lite::pin_project;
+use tokio::runtime::{Handle, Id};
+use tonic::transport::{self, Endpoint};
+use tower::{Service, service_fn};
+
+use super::{
+    body,
+    evidence::{is_timeout, witness},
+};
+use crate::{
+    call::{self, Deadline, Disposition},
+    clock,
+    error::{BoxError, Error, ErrorKind},
+};
+
+/// The connection to one endpoint, opened by the first call in the runtime of that call: tonic's channels live on the
+/// runtime that they were made in, so each runtime gets its own.
+#[derive(Clone)]
+pub(super) struct Connection {
+    shared: Arc<Shared>,
+    /// The one that was polled ready.
+    held: Option<transport::Channel>,
+}
+
+struct Shared {
+    settings: Endpoint,
+    address: SocketAddr,
+    channels: ArcSwap<Vec<(Id, transport::Channel)>>,
+}
+
+/// A call was made outside a runtime.
+#[derive(Debug, thiserror::Error)]
+#[error("a gRPC channel has to be used within a tokio runtime")]
+struct NoRuntime;
+
+impl Connection {
+    pub(super) fn new(settings: Endpoint, address: SocketAddr) -> Self {
+        let shared = Shared {
+            settings,
+            address,
+            channels: ArcSwap::default(),
+        };
+        Self {
+            shared: Arc::new(shared),
+            held: None,
+        }
+    }
+}
+
+impl Shared {
+    /// The channel of this runtime.
+    ///
+    /// # Errors
+    /// Outside a runtime.
+    fn channel(&self) -> Result<transport::Channel, NoRuntime> {
+        let runtime = Handle::try_current().or(Err(NoRuntime))?.id();
+        if let Some(channel) = self.of(runtime) {
+            return Ok(channel);
+        }
+        let opened = self.open();
+        self.channels.rcu(|channels| {
+            let known = channels
+                .iter()
+                .any(|(id, channel)| *id == runtime && !is_gone(channel));
+            let mut channels = Vec::clone(channels);
+            if !known {
+                // Those of runtimes that have ended go with this.
+                channels.retain(|(_, channel)| !is_gone(channel));
+                channels.push((runtime, opened.clone()));
+            }
+            channels
+        });
+        Ok(self.of(runtime).unwrap_or(opened))
+    }
+
+    fn of(&self, runtime: Id) -> Option<transport::Channel> {
+        let channels = self.channels.load();
+        let ours = channels.iter().find(|(id, _)| *id == runtime);
+        ours.map(|(_, channel)| channel.clone())
+    }
+
+    /// Forgets the channels whose runtime has ended, whatever its successor is called.
+    fn forget_gone(&self) {
+        self.channels.rcu(|channels| {
+            let mut channels = Vec::clone(channels);
+            channels.retain(|(_, channel)| !is_gone(channel));
+            channels
+        });
+    }
+
+    fn open(&self) -> transport::Channel {
+        let address = self.address;
+        let to_endpoint = service_fn(move |_: Name| {
+            std::future::ready(Ok::<_, Infallible>([address].into_iter()))
+        });
+        let mut connector = HttpConnector::new_with_resolver(to_endpoint);
+        connector.set_nodelay(self.settings.get_tcp_nodelay());
+        connector.set_keepalive(self.settings.get_tcp_keepalive());
+        connector.set_keepalive_interval(self.settings.get_tcp_keepalive_interval());
+        connector.set_keepalive_retries(self.settings.get_tcp_keepalive_retries());
+        // A name without a port, so that the address is taken as the resolver gives it, port and zone included.
+        let led = service_fn(move |_: Uri| connector.call(Uri::from_static("http://endpoint")));
+        self.settings.connect_with_connector_lazy(led)
+    }
+}
+
+/// Whether the runtime that drives the channel has ended.
+fn is_gone(channel: &transport::Channel) -> bool {
+    let ready = channel
+        .clone()
+        .poll_ready(&mut Context::from_waker(Waker::noop()));
+    matches!(ready, Poll::Ready(Err(_)))
+}
+
+impl<B> Service<Request<B>> for Connection
+where
+    B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<tonic::body::Body>;
+    type Error = Error;
+    type Future = Attempt;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if let Some(held) = &mut self.held {
+            match ready!(held.poll_ready(cx)) {
+                Ok(()) => return Poll::Ready(Ok(())),
+                Err(_gone) => self.shared.forget_gone(),
+            }
+        }
+        let unsent = |none| Error::new(ErrorKind::InvalidCall).with_source(none);
+        let channel = self.shared.channel().map_err(unsent)?;
+        self.held.insert(channel).poll_ready(cx).map_err(witness)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Attempt {
+        let deadline = call::find(&request).map_or(Deadline::NEVER, |call| call.deadline());
+        let request = request.map(body::outgoing);
+        Attempt {
+            answer: self.held.take().map(|mut channel| channel.call(request)),
+            deadline,
+        }
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Connection({})", self.shared.address)
+    }
+}
+
+pin_project! {
+    /// The answer of an endpoint on its way.
+    pub(super) struct Attempt {
+        #[pin]
+        answer: Option<transport::channel::ResponseFuture>,
+        deadline: Deadline,
+    }
+}
+
+/// Timers that are set for the same instant go off this close to one another.
+const TICK: Duration = Duration::from_millis(5);
+
+impl Attempt {
+    /// tonic has a timer of its own for the `grpc-timeout` header, set for the same instant as the attempt's, and
+    /// calls it a cancellation.
+    fn failed(error: transport::Error, deadline: Deadline) -> Error {
+        if !is_timeout(&error) {
+            return witness(error);
+        }
+        let soon = clock::recent().checked_add(TICK);
+        let kind = match soon.is_none_or(|soon| deadline.has_passed(soon)) {
+            true => ErrorKind::DeadlineExceeded,
+            false => ErrorKind::AttemptTimeout,
+        };
+        Error::new(kind).with_disposition(Disposition::Unknown)
+    }
+}
+
+impl Future for Attempt {
+    type Output = Result<Response<tonic::body::Body>, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        match this.answer.as_mut().as_pin_mut() {
+            Some(answer) => {
+                let deadline = *this.deadline;
+                answer
+                    .poll(cx)
+                    .map_err(|error| Self::failed(error, deadline))
+            }
+            // Called without having been ready.
+            None => Poll::Ready(Err(
+                Error::new(ErrorKind::InvalidCall).with_source(NoRuntime)
+            )),
+        }
+    }
+}

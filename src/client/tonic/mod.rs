@@ -1,0 +1,108 @@
+//! The edge to [`tonic`](https://docs.rs/tonic): [`Channel`] is what generated clients take in place of tonic's own.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use evenkeel::{CallPolicy, Channel};
+//!
+//! # fn build() -> Result<Channel, evenkeel::InvalidSetting> {
+//! let channel = Channel::builder("http://greeter.internal:50051")
+//!     .endpoints(["10.0.0.1:50051", "10.0.0.2:50051"])
+//!     .method("shop.Cart/List", CallPolicy::new().safe(true))
+//!     .method("shop.Cart/Add", CallPolicy::new().idempotent(true).deadline(Duration::from_secs(1)))
+//!     .build_tonic(Ok)?;
+//! // let mut cart = CartClient::new(channel);
+//! # Ok(channel)
+//! # }
+//! ```
+//!
+//! All four kinds of method work. What differs from tonic's channel is what a call goes through, and its errors.
+//!
+//! # One call
+//!
+//! A [`CallPolicy`](crate::CallPolicy) in the extensions of a `tonic::Request` is about that call; what it leaves
+//! open is as [`method`](crate::ClientBuilder::method) has it for the method and the service, and then as the client
+//! is set. A key goes out as metadata.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use evenkeel::CallPolicy;
+//!
+//! let mut request = tonic::Request::new("message");
+//! request
+//!     .extensions_mut()
+//!     .insert(CallPolicy::new().deadline(Duration::from_secs(1)).idempotency_key("order-42"));
+//! ```
+//!
+//! # Errors
+//!
+//! A generated client answers with a [`tonic::Status`]. Where the server said it, it is the server's. Where a layer
+//! of ours or the connection ended the call its code is the usual one, its message the line that says what happened,
+//! and its source the [`Error`](crate::Error) with kind, disposition and report:
+//!
+//! | what happened | code |
+//! | --- | --- |
+//! | deadline or attempt limit passed | `DEADLINE_EXCEEDED` |
+//! | circuit breaker open, no endpoints | `UNAVAILABLE` |
+//! | every endpoint is at its in-flight limit | `RESOURCE_EXHAUSTED` |
+//! | a policy or a key that is out of range | `INVALID_ARGUMENT` |
+//! | no connection, not processed, connection lost | `UNAVAILABLE` |
+//! | stream reset | by its HTTP/2 code, as gRPC's protocol says |
+//!
+//! ```
+//! use std::error::Error as _;
+//!
+//! fn may_have_happened(status: &tonic::Status) -> bool {
+//!     let ours = status.source().and_then(|source| source.downcast_ref::<evenkeel::Error>());
+//!     ours.is_some_and(evenkeel::Error::may_have_happened)
+//! }
+//! # assert!(!may_have_happened(&tonic::Status::not_found("no such cart")));
+//! ```
+//!
+//! A server's own status after failed attempts has that source too, with the story of the attempts in its report.
+//!
+//! # The connections of endpoints
+//!
+//! Each endpoint has one connection, opened by the first call that goes there, in the runtime of that call; a channel
+//! that is used in several runtimes has one in each, and outlives them. Of the settings that the application's
+//! function returns these are ours, whatever it set:
+//!
+//! | setting | value | reason |
+//! | --- | --- | --- |
+//! | `origin` | the origin of the client | `:authority` is the same on every endpoint |
+//! | `connect_timeout` | [`CONNECT_TIMEOUT`](crate::client::CONNECT_TIMEOUT), or the client's setting | a connection that does not come about is known not to have been sent |
+//! | `local_address` | not used | tonic does not tell it |
+//!
+//! Everything else is kept: TLS, windows, HTTP/2 and TCP keepalive, a `concurrency_limit` or `rate_limit` of each
+//! connection, and a `timeout`, which then holds for each attempt.
+//!
+//! # https
+//!
+//! This crate switches on no TLS feature of tonic. An application whose origin is `https` has this line beside ours,
+//! and configures it:
+//!
+//! ```toml
+//! tonic = { version = "0.14", features = ["tls-ring", "tls-native-roots"] }
+//! ```
+//!
+//! ```no_run
+//! use evenkeel::Channel;
+//! use tonic::transport::ClientTlsConfig;
+//!
+//! let tls = ClientTlsConfig::new().with_enabled_roots();
+//! let channel = Channel::builder("https://greeter.internal").build_tonic(|endpoint| endpoint.tls_config(tls))?;
+//! # Ok::<(), evenkeel::InvalidSetting>(())
+//! ```
+
+mod body;
+mod build;
+mod channel;
+mod connection;
+mod evidence;
+mod methods;
+mod status;
+mod tls;
+
+pub use self::{
+    channel::{Channel, ResponseFuture},
+    evidence::evidence,
+};

@@ -1,0 +1,101 @@
+//! Our errors as a status of gRPC.
+
+use std::{error::Error as StdError, io, sync::Arc};
+
+use h2::Reason;
+use http::Response;
+use tonic::{Code, ConnectError, Status};
+
+use crate::{
+    call::{Disposition, Report},
+    classify::{Evidence, chain},
+    error::{BoxError, Error, ErrorKind},
+};
+
+/// Puts the status into the error's source chain, where generated clients look for it; the causes stand below it. A
+/// status that is there already stays the only one.
+pub(super) fn told(error: Error) -> Error {
+    if chain(&error).any(|cause| cause.is::<Status>()) {
+        return error;
+    }
+    let code = code(&error);
+    error.retold(|error, cause| status(code, error.to_string(), cause))
+}
+
+/// The error of a response body: one of ours gets its status, and a connection that broke is no unknown error.
+pub(super) fn told_of_body(error: BoxError) -> BoxError {
+    let error = match error.downcast::<Error>() {
+        Ok(ours) => return told(*ours).into(),
+        Err(other) => other,
+    };
+    match (error.downcast_ref::<Status>(), of_transport(&*error)) {
+        (Some(theirs), Some(code)) if theirs.code() == Code::Unknown => {
+            let message = theirs.message().to_owned();
+            status(code, message, Some(error)).into()
+        }
+        _ => error,
+    }
+}
+
+/// A status that the server gave at once, after attempts that failed: an error that carries it and the story, which
+/// the status alone has no place for.
+pub(super) fn answered<B>(response: Response<B>) -> Result<Response<B>, Error> {
+    let Some(report) = response.extensions().get::<Report>().cloned() else {
+        return Ok(response);
+    };
+    match Status::from_header_map(response.headers()) {
+        Some(status) if status.code() != Code::Ok => Err(Error::new(ErrorKind::Upstream)
+            .with_source(status)
+            .with_disposition(Disposition::Answered)
+            .with_report(report)),
+        _ => Ok(response),
+    }
+}
+
+fn status(code: Code, message: String, cause: Option<BoxError>) -> Status {
+    let mut status = Status::new(code, message);
+    if let Some(cause) = cause {
+        status.set_source(Arc::from(cause));
+    }
+    status
+}
+
+fn code(error: &Error) -> Code {
+    match (error.kind(), error.evidence()) {
+        (kind, _) if kind.times_out() => Code::DeadlineExceeded,
+        (ErrorKind::Overloaded, _) => Code::ResourceExhausted,
+        (ErrorKind::InvalidCall, _) => Code::InvalidArgument,
+        (ErrorKind::Upstream, None | Some(Evidence::Unknown | Evidence::BrokenUpload)) => {
+            of_transport(error).unwrap_or(Code::Unknown)
+        }
+        _ => Code::Unavailable,
+    }
+}
+
+/// What a broken connection or stream means, whichever features tonic was built with; `None` if neither broke.
+fn of_transport(error: &(dyn StdError + 'static)) -> Option<Code> {
+    let reset = |h2: &h2::Error| h2.is_reset().then(|| h2.reason().map(of_reset)).flatten();
+    let mut broken = None;
+    for cause in chain(error) {
+        if let Some(code) = cause.downcast_ref::<h2::Error>().and_then(reset) {
+            return Some(code);
+        }
+        let transport = cause.is::<hyper::Error>() || cause.is::<h2::Error>();
+        if transport || cause.is::<ConnectError>() || cause.is::<io::Error>() {
+            broken = Some(Code::Unavailable);
+        }
+    }
+    broken
+}
+
+/// The mapping of gRPC over HTTP/2, section "Errors".
+fn of_reset(reason: Reason) -> Code {
+    match reason {
+        Reason::REFUSED_STREAM => Code::Unavailable,
+        Reason::CANCEL => Code::Cancelled,
+        Reason::ENHANCE_YOUR_CALM => Code::ResourceExhausted,
+        Reason::INADEQUATE_SECURITY => Code::PermissionDenied,
+        Reason::STREAM_CLOSED | Reason::HTTP_1_1_REQUIRED => Code::Unknown,
+        _ => Code::Internal,
+    }
+}
