@@ -6,6 +6,7 @@ use std::{
 };
 
 use bytes::Buf;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
@@ -15,8 +16,11 @@ use crate::error::{BoxError, Error};
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum End<'a> {
-    /// With its last frame.
-    Complete,
+    /// With its last frame, which may be trailers.
+    Complete {
+        /// The trailers, if there were any.
+        trailers: Option<&'a HeaderMap>,
+    },
     /// With this error.
     Failed(&'a BoxError),
 }
@@ -63,7 +67,7 @@ impl<B, G> Guarded<B, G> {
         G: Settle,
     {
         if body.is_end_stream() {
-            guard.on_end(End::Complete);
+            guard.on_end(End::Complete { trailers: None });
             return Self::unguarded(body);
         }
         Self {
@@ -164,9 +168,15 @@ fn settle<D, G: Settle>(
         return;
     };
     match frame {
-        Some(Ok(_)) if !ended => open.on_frame(),
-        Some(Ok(_)) | None => {
-            open.on_end(End::Complete);
+        Some(Ok(frame)) if !ended && !frame.is_trailers() => open.on_frame(),
+        Some(Ok(frame)) => {
+            open.on_end(End::Complete {
+                trailers: frame.trailers_ref(),
+            });
+            *guard = None;
+        }
+        None => {
+            open.on_end(End::Complete { trailers: None });
             *guard = None;
         }
         Some(Err(error)) => {

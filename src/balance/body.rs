@@ -32,6 +32,8 @@ pub struct InFlight {
     ticket: Ticket,
     call: Arc<Call>,
     random: Random,
+    /// Reads the trailers, where they decide.
+    judge: Option<Classifier>,
 }
 
 impl InFlight {
@@ -40,6 +42,7 @@ impl InFlight {
             ticket,
             call,
             random,
+            judge: None,
         }
     }
 
@@ -105,6 +108,17 @@ impl InFlight {
     }
 }
 
+impl InFlight {
+    /// The body ended, and this is what became of the call.
+    fn complete(&mut self, class: Class, now: Instant) {
+        self.ticket.judged(class, now, || self.random.unit());
+        if !class.is_success() {
+            // A breaker above asks where it failed.
+            self.note(now);
+        }
+    }
+}
+
 impl Settle for InFlight {
     fn on_frame(&mut self) {
         if self.ticket.is_provisional() {
@@ -115,7 +129,10 @@ impl Settle for InFlight {
     fn on_end(&mut self, end: End<'_>) {
         let now = clock::recent();
         match end {
-            End::Complete => self.ticket.over(now, || self.random.unit()),
+            End::Complete { trailers } => {
+                let verdict = self.judge.as_ref().map(|judge| judge.trailers(trailers));
+                self.complete(verdict.map_or(Class::Success, |verdict| verdict.class), now);
+            }
             End::Failed(_) => {
                 self.ticket.body_failed(now, || self.random.unit());
                 // A breaker above asks where it failed.
@@ -292,6 +309,9 @@ impl<S: Clone> Attempt<S> {
         let now = clock::read();
         let verdict = self.hub.classifier.head(&response, clock::wall);
         hold.head(verdict.class, now);
+        if self.hub.classifier.awaits_trailers(&response) {
+            hold.judge = Some(self.hub.classifier.clone());
+        }
         if !verdict.class.is_success() || verdict.retryable != Retryable::Never {
             hold.note(now);
         }

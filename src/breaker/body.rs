@@ -2,7 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::Response;
+use http::{HeaderMap, Response};
 use http_body::Body;
 
 use super::handle::Breaker;
@@ -38,6 +38,8 @@ pub struct Trial {
     answered: Option<Instant>,
     /// Whether the good head stands already.
     stands: bool,
+    /// Whether the trailers decide.
+    open: bool,
 }
 
 impl Trial {
@@ -52,6 +54,7 @@ impl Trial {
             started: None,
             answered: None,
             stands: false,
+            open: false,
         })
     }
 
@@ -73,6 +76,7 @@ impl Trial {
         let outcome = Outcome::from(verdict.class);
         if outcome == Outcome::Success {
             self.answered = Some(now);
+            self.open = self.watched.classifier.awaits_trailers(&response);
             return response.map(|body| Guarded::new(body, self));
         }
         let end = Finished {
@@ -126,6 +130,20 @@ impl Trial {
             None => Outcome::Failure,
         };
         self.end(self.ended(outcome, now), now);
+    }
+
+    /// The body ended, and with it the answer came.
+    fn judged(&mut self, trailers: Option<&HeaderMap>, now: Instant) {
+        let verdict = self.watched.classifier.trailers(trailers);
+        let outcome = Outcome::from(verdict.class);
+        if outcome == Outcome::Success {
+            return self.succeeded(now);
+        }
+        let end = Finished {
+            pushback: wish(verdict.pushback),
+            ..self.ended(outcome, now)
+        };
+        self.end(end, now);
     }
 
     /// The good head stands: at the end of the body, or when it is dropped.
@@ -208,7 +226,8 @@ impl Settle for Trial {
     fn on_end(&mut self, end: End<'_>) {
         let now = clock::recent();
         match end {
-            End::Complete => self.succeeded(now),
+            End::Complete { trailers } if self.open => self.judged(trailers, now),
+            End::Complete { .. } => self.succeeded(now),
             End::Failed(error) => self.broke_off(error, now),
         }
     }

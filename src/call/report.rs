@@ -33,6 +33,8 @@ pub struct AttemptReport {
 pub enum Outcome {
     /// With this response status.
     Status(StatusCode),
+    /// With this status of gRPC, by its name.
+    Grpc(&'static str),
     /// With an error of this sort.
     Failed(&'static str),
     /// It was cut off while an answer was awaited.
@@ -206,6 +208,7 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Status(status) => f.write_str(status.as_str()),
+            Self::Grpc(status) => f.write_str(status),
             Self::Failed(sort) => f.write_str(sort),
             Self::Unanswered => f.write_str("cut off without an answer"),
             Self::Held => f.write_str("cut off before it was sent"),

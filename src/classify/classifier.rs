@@ -4,7 +4,7 @@ use http::{HeaderMap, Response, StatusCode};
 
 use super::{
     evidence::{self, Evidence},
-    http as http_status,
+    grpc, http as http_status,
     verdict::{Class, Verdict},
 };
 use crate::{
@@ -32,14 +32,37 @@ pub struct Classifier {
     readers: Arc<Readers>,
 }
 
+/// Which protocol's words are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Protocol {
+    #[default]
+    Http,
+    Grpc,
+}
+
 /// The first one that knows decides.
 #[derive(Clone, Default)]
 struct Readers {
+    protocol: Protocol,
     errors: Vec<Arc<ReadError>>,
     heads: Vec<Arc<ReadHead>>,
 }
 
 impl Classifier {
+    /// Reads gRPC: the status in the head or in the trailers, or a proxy's HTTP status where there is none.
+    ///
+    /// UNAVAILABLE may pass, RESOURCE_EXHAUSTED if the server says when; UNKNOWN, INTERNAL, DATA_LOSS and
+    /// DEADLINE_EXCEEDED are failures that are not repeated; every other code is the server doing its work.
+    #[must_use]
+    pub fn grpc() -> Self {
+        let protocol = Protocol::Grpc;
+        let readers = Arc::new(Readers {
+            protocol,
+            ..Readers::default()
+        });
+        Self { readers }
+    }
+
     /// Adds a reader of errors; it is asked before those added earlier.
     #[must_use]
     pub fn evidence<F>(mut self, read: F) -> Self
@@ -91,10 +114,39 @@ impl Classifier {
         {
             return verdict;
         }
+        if self.readers.protocol == Protocol::Grpc {
+            return grpc::head(status, headers).map_or(Verdict::SUCCESS, |(_, verdict)| verdict);
+        }
         if status.as_u16() < 400 {
             return Verdict::SUCCESS;
         }
         http_status::head(status, headers, wall())
+    }
+
+    /// Whether a good head leaves the outcome to the trailers.
+    pub(crate) fn awaits_trailers<B>(&self, response: &Response<B>) -> bool {
+        self.readers.protocol == Protocol::Grpc
+            && grpc::head(response.status(), response.headers()).is_none()
+    }
+
+    /// The verdict on the end of a body whose head left it open.
+    pub(crate) fn trailers(&self, trailers: Option<&HeaderMap>) -> Verdict {
+        match self.readers.protocol {
+            Protocol::Http => Verdict::SUCCESS,
+            Protocol::Grpc => grpc::trailers(trailers).1,
+        }
+    }
+
+    /// How a report names a response.
+    pub(crate) fn answer<B>(&self, response: &Response<B>) -> Outcome {
+        let (status, headers) = (response.status(), response.headers());
+        match self.readers.protocol {
+            Protocol::Http => Outcome::Status(status),
+            Protocol::Grpc => grpc::head(status, headers)
+                .map_or(Outcome::Status(status), |(code, _)| {
+                    Outcome::Grpc(code.as_str())
+                }),
+        }
     }
 
     /// The verdict on an error.

@@ -4,6 +4,7 @@
 
 mod classifier;
 mod evidence;
+mod grpc;
 mod http;
 mod pushback;
 mod verdict;

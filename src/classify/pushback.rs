@@ -17,6 +17,24 @@ pub(crate) fn retry_after(headers: &HeaderMap, wall: SystemTime) -> Pushback {
     wishes.max().map_or(Pushback::None, Pushback::After)
 }
 
+/// The server's wish in `grpc-retry-pushback-ms` (gRFC A6): milliseconds to wait exactly; negative or malformed
+/// means not at all.
+pub(super) fn grpc_retry_pushback(headers: &HeaderMap) -> Pushback {
+    let mut values = headers.get_all("grpc-retry-pushback-ms").iter();
+    let (Some(value), rest) = (values.next(), values.next()) else {
+        return Pushback::None;
+    };
+    let digits = value
+        .to_str()
+        .ok()
+        .filter(|text| rest.is_none() && is_digits(text));
+    let millis = digits.and_then(|digits| digits.parse::<u32>().ok());
+    let wait = millis.filter(|millis| *millis <= i32::MAX as u32);
+    wait.map_or(Pushback::Stop, |millis| {
+        Pushback::Exactly(Duration::from_millis(u64::from(millis)))
+    })
+}
+
 fn parse(value: &str, wall: SystemTime) -> Option<Duration> {
     seconds(value).or_else(|| date(value, wall))
 }

@@ -56,6 +56,8 @@ pub enum Pushback {
     None,
     /// Not before this time has passed.
     After(Duration),
+    /// After exactly this time, without jitter (gRFC A6).
+    Exactly(Duration),
     /// Not at all.
     Stop,
 }

@@ -259,7 +259,7 @@ impl<S, B: Replay + 'static> Calling<S, B> {
         let (policy, replayable) = (&self.shared.policy, self.replayable(answer.is_ok()));
         let classifier = &policy.settings().classifier;
         let how = match &answer {
-            Ok(response) => How::Status(response.status()),
+            Ok(response) => How::Answer(response.status(), classifier.answer(response)),
             Err(error) => How::Error(error.kind(), classifier.outcome(error)),
         };
         let ending = Ending {

@@ -167,6 +167,17 @@ impl Ticket {
         self.give_back();
     }
 
+    /// The body ended with what became of the call.
+    pub(crate) fn judged(&mut self, class: Class, now: Instant, unit: impl FnOnce() -> f64) {
+        let outcome = match class {
+            Class::Failure => Outcome::Failure,
+            Class::Throttled => Outcome::Throttled,
+            Class::Success | Class::Neutral => return self.over(now, unit),
+        };
+        self.settle(outcome, now, unit);
+        self.give_back();
+    }
+
     /// The attempt is over: the body ended, or whoever had the future or the body dropped it.
     pub(crate) fn over(&mut self, now: Instant, unit: impl FnOnce() -> f64) {
         match self.stage {

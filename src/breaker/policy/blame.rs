@@ -71,7 +71,7 @@ pub(crate) fn stands(since_head: Duration) -> bool {
 /// The pause that a server asked for.
 pub(crate) const fn wish(pushback: Pushback) -> Option<Duration> {
     match pushback {
-        Pushback::After(pause) => Some(pause),
+        Pushback::After(pause) | Pushback::Exactly(pause) => Some(pause),
         _ => None,
     }
 }

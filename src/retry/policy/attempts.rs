@@ -14,7 +14,7 @@ use crate::{
     call::{
         Attempt, AttemptReport, Call, Deadline, Disposition, EndpointFacts, Joined, Outcome, Report,
     },
-    classify::{Retryable, Verdict},
+    classify::{Pushback, Retryable, Verdict},
     error::ErrorKind,
     stats::budget::Token,
 };
@@ -33,6 +33,8 @@ pub(crate) struct Attempts {
     started: Instant,
     too_early: bool,
     previous_delay: Option<Duration>,
+    /// The attempt since which the backoff counts: a server that named an exact wait starts it anew.
+    backoff_since: u32,
     /// Pays for the attempt that is waited for.
     token: Token,
 }
@@ -57,7 +59,7 @@ pub(crate) struct Ending {
 /// With what an attempt ended.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum How {
-    Status(StatusCode),
+    Answer(StatusCode, Outcome),
     Error(ErrorKind, Outcome),
 }
 
@@ -96,6 +98,7 @@ impl Attempts {
             started: now,
             too_early: false,
             previous_delay: None,
+            backoff_since: 0,
             token: Token::default(),
         }
     }
@@ -179,6 +182,9 @@ impl Attempts {
                 self.call().backing_off(delay);
                 self.token = token;
                 self.too_early |= ending.verdict.retryable == Retryable::OnceIfIdempotent;
+                if let Pushback::Exactly(_) = ending.verdict.pushback {
+                    (self.backoff_since, self.previous_delay) = (self.number, None);
+                }
                 if delay.is_zero() {
                     return Next::Again;
                 }
@@ -200,8 +206,7 @@ impl Attempts {
             endpoint: endpoint.as_ref().map(|facts| Arc::clone(&facts.name)),
             ran: now.saturating_duration_since(self.started),
             outcome: match ending.how {
-                How::Status(status) => Outcome::Status(status),
-                How::Error(_, outcome) => outcome,
+                How::Answer(_, outcome) | How::Error(_, outcome) => outcome,
             },
             disposition: ending.verdict.disposition,
             backoff: None,
@@ -241,7 +246,7 @@ impl Attempts {
 
     fn situation(&self, how: Option<How>, replayable: Replayable, left: Left) -> Situation {
         let (status, error) = match how {
-            Some(How::Status(status)) => (Some(status), None),
+            Some(How::Answer(status, _)) => (Some(status), None),
             Some(How::Error(kind, _)) => (None, Some(kind)),
             None => (None, None),
         };
@@ -258,6 +263,7 @@ impl Attempts {
             untried: left.untried,
             out_of_scope: left.out_of_scope,
             previous_delay: self.previous_delay,
+            backoff_since: self.backoff_since,
             deadline: self.call().deadline(),
         }
     }

@@ -36,6 +36,8 @@ pub(crate) struct Situation {
     pub(crate) untried: bool,
     /// The call has to stay where its key is known, and no endpoint is left there.
     pub(crate) out_of_scope: bool,
+    /// The attempt since which the backoff counts.
+    pub(crate) backoff_since: u32,
     /// The wait before this attempt.
     pub(crate) previous_delay: Option<Duration>,
     pub(crate) deadline: Deadline,
@@ -190,6 +192,12 @@ impl RetryPolicy {
                     .then_some(delay)
                     .ok_or(Stop::PushbackTooLong { asked })
             }
+            Pushback::Exactly(asked) => {
+                let allowed = asked <= self.settings().max_pushback && fits(asked);
+                allowed
+                    .then_some(asked)
+                    .ok_or(Stop::PushbackTooLong { asked })
+            }
             _ => {
                 let delay = self.own_delay(situation, verdict, unit);
                 fits(delay).then_some(delay).ok_or(Stop::DeadlineInfeasible)
@@ -204,7 +212,8 @@ impl RetryPolicy {
             return Duration::ZERO;
         }
         let backoff = &self.settings().backoff;
-        backoff.delay(situation.attempts, situation.previous_delay, unit)
+        let step = situation.attempts.saturating_sub(situation.backoff_since);
+        backoff.delay(step, situation.previous_delay, unit)
     }
 }
 
@@ -279,6 +288,7 @@ mod tests {
             untried: false,
             out_of_scope: false,
             previous_delay: None,
+            backoff_since: 0,
             deadline: Deadline::NEVER,
         }
     }

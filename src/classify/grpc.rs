@@ -1,0 +1,269 @@
+//! gRPC: the status is in the head (trailers-only), or in the trailers after a body.
+
+use http::{HeaderMap, StatusCode, header::CONTENT_TYPE};
+
+use super::{
+    pushback,
+    verdict::{Class, Pushback, Retryable, Verdict},
+};
+
+/// The header, or trailer, that holds the status code.
+const GRPC_STATUS: &str = "grpc-status";
+
+/// A status code of gRPC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Code(u8);
+
+/// Names by code, as the protocol writes them.
+const NAMES: [&str; 17] = [
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+];
+
+impl Code {
+    const UNKNOWN: Self = Self(2);
+    const DEADLINE_EXCEEDED: Self = Self(4);
+    const PERMISSION_DENIED: Self = Self(7);
+    const RESOURCE_EXHAUSTED: Self = Self(8);
+    const UNIMPLEMENTED: Self = Self(12);
+    const INTERNAL: Self = Self(13);
+    const UNAVAILABLE: Self = Self(14);
+    const DATA_LOSS: Self = Self(15);
+    const UNAUTHENTICATED: Self = Self(16);
+
+    pub(crate) fn as_str(self) -> &'static str {
+        NAMES[usize::from(self.0)]
+    }
+
+    /// The status that these headers or trailers hold; one that is no known number is UNKNOWN.
+    fn read(headers: &HeaderMap) -> Option<Self> {
+        let value = headers.get(GRPC_STATUS)?;
+        let digits = value
+            .to_str()
+            .ok()
+            .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+        let code = digits.and_then(|digits| digits.parse().ok());
+        Some(
+            code.filter(|code| usize::from(*code) < NAMES.len())
+                .map_or(Self::UNKNOWN, Self),
+        )
+    }
+
+    /// What a proxy's HTTP answer means, by the mapping that gRPC publishes.
+    fn of_http(status: StatusCode) -> Self {
+        match status.as_u16() {
+            400 | 431 => Self::INTERNAL,
+            401 => Self::UNAUTHENTICATED,
+            403 => Self::PERMISSION_DENIED,
+            404 => Self::UNIMPLEMENTED,
+            429 | 502 | 503 | 504 => Self::UNAVAILABLE,
+            _ => Self::UNKNOWN,
+        }
+    }
+
+    fn verdict(self, headers: &HeaderMap) -> Verdict {
+        let asked = pushback::grpc_retry_pushback(headers);
+        let failure = Verdict::FAILURE.retryable(Retryable::Never).pushback(asked);
+        match self {
+            Self::UNAVAILABLE => failure.retryable(Retryable::IfIdempotent),
+            // Client-side size limits produce it, too: only a server that says when means load.
+            Self::RESOURCE_EXHAUSTED if asked == Pushback::None => failure.class(Class::Throttled),
+            Self::RESOURCE_EXHAUSTED => failure
+                .class(Class::Throttled)
+                .retryable(Retryable::IfIdempotent),
+            Self::UNKNOWN | Self::DEADLINE_EXCEEDED | Self::INTERNAL | Self::DATA_LOSS => failure,
+            _ => Verdict::SUCCESS.pushback(asked),
+        }
+    }
+}
+
+/// What a head says: its own status, a proxy's answer, or nothing yet (`None`).
+pub(super) fn head(status: StatusCode, headers: &HeaderMap) -> Option<(Code, Verdict)> {
+    let code = match Code::read(headers) {
+        Some(code) => code,
+        None if status == StatusCode::OK && is_grpc(headers) => return None,
+        None if status == StatusCode::OK => Code::UNKNOWN,
+        None => Code::of_http(status),
+    };
+    Some((code, code.verdict(headers)))
+}
+
+/// What the end of a body says; a stream that ends without a status is not a success.
+pub(super) fn trailers(trailers: Option<&HeaderMap>) -> (Code, Verdict) {
+    let none = HeaderMap::new();
+    let trailers = trailers.unwrap_or(&none);
+    let code = Code::read(trailers).unwrap_or(Code::UNKNOWN);
+    (code, code.verdict(trailers))
+}
+
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let media = headers.get(CONTENT_TYPE).map(|value| value.as_bytes());
+    media.is_some_and(|media| {
+        let (name, rest) = media.split_at(media.len().min(b"application/grpc".len()));
+        name.eq_ignore_ascii_case(b"application/grpc")
+            && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    fn map(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        let entry = |(name, value): &(&'static str, &str)| {
+            (
+                HeaderName::from_static(name),
+                HeaderValue::from_str(value).expect("a header value"),
+            )
+        };
+        pairs.iter().map(entry).collect()
+    }
+
+    fn of_head(status: u16, pairs: &[(&'static str, &str)]) -> Option<(&'static str, Verdict)> {
+        let status = StatusCode::from_u16(status).expect("a status");
+        head(status, &map(pairs)).map(|(code, verdict)| (code.as_str(), verdict))
+    }
+
+    const GRPC: (&str, &str) = ("content-type", "application/grpc");
+
+    // CLS-02, linkerd/linkerd#1567, line/armeria#4496
+    #[test]
+    fn a_trailers_only_head_is_judged_by_its_own_status() {
+        let (code, verdict) = of_head(200, &[GRPC, ("grpc-status", "14")]).expect("a status");
+        assert_eq!(code, "UNAVAILABLE");
+        assert_eq!(
+            (verdict.class, verdict.retryable),
+            (Class::Failure, Retryable::IfIdempotent)
+        );
+        let (code, verdict) = of_head(200, &[GRPC, ("grpc-status", "0")]).expect("a status");
+        assert_eq!((code, verdict), ("OK", Verdict::SUCCESS));
+    }
+
+    #[test]
+    fn a_head_of_grpc_without_status_says_nothing_yet() {
+        for media in [
+            "application/grpc",
+            "application/grpc+proto",
+            "application/grpc; charset=utf-8",
+            "Application/GRPC",
+        ] {
+            assert!(
+                of_head(200, &[("content-type", media)]).is_none(),
+                "{media}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_answer_that_is_not_grpc_is_mapped_from_http() {
+        let cases = [
+            (400, "INTERNAL"),
+            (431, "INTERNAL"),
+            (401, "UNAUTHENTICATED"),
+            (403, "PERMISSION_DENIED"),
+            (404, "UNIMPLEMENTED"),
+            (429, "UNAVAILABLE"),
+            (502, "UNAVAILABLE"),
+            (503, "UNAVAILABLE"),
+            (504, "UNAVAILABLE"),
+            (500, "UNKNOWN"),
+            (302, "UNKNOWN"),
+        ];
+        for (status, expected) in cases {
+            assert_eq!(
+                of_head(status, &[]).expect("a verdict").0,
+                expected,
+                "{status}"
+            );
+        }
+        for media in ["text/html", "application/grpcfoo", "application/json", ""] {
+            let (code, verdict) = of_head(200, &[("content-type", media)]).expect("a proxy");
+            assert_eq!(
+                (code, verdict.class),
+                ("UNKNOWN", Class::Failure),
+                "{media}"
+            );
+        }
+        assert_eq!(of_head(200, &[]).expect("no content type").0, "UNKNOWN");
+    }
+
+    // CLS-01, linkerd/linkerd2#7701
+    #[test]
+    fn trailers_decide_at_the_end_and_a_missing_status_is_no_success() {
+        assert_eq!(
+            trailers(Some(&map(&[("grpc-status", "0")]))).1,
+            Verdict::SUCCESS
+        );
+        assert_eq!(
+            trailers(Some(&map(&[("grpc-status", "14")]))).1.class,
+            Class::Failure
+        );
+        assert_eq!(trailers(Some(&map(&[("x", "y")]))).1.class, Class::Failure);
+        assert_eq!(trailers(None).1.class, Class::Failure);
+    }
+
+    #[test]
+    fn a_status_that_is_none_is_unknown() {
+        for garbage in ["", "-1", "17", "256", "1e1", "OK", " 0"] {
+            assert_eq!(
+                trailers(Some(&map(&[("grpc-status", garbage)]))).0,
+                Code::UNKNOWN,
+                "{garbage:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn codes_that_blame_the_caller_are_the_server_doing_its_work() {
+        for code in ["1", "3", "5", "6", "7", "9", "10", "11", "12", "16"] {
+            let (_, verdict) = trailers(Some(&map(&[("grpc-status", code)])));
+            assert_eq!(
+                (verdict.class, verdict.retryable),
+                (Class::Success, Retryable::Never),
+                "{code}"
+            );
+        }
+        for code in ["2", "4", "13", "15"] {
+            let (_, verdict) = trailers(Some(&map(&[("grpc-status", code)])));
+            assert_eq!(
+                (verdict.class, verdict.retryable),
+                (Class::Failure, Retryable::Never),
+                "{code}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_exhausted_resource_is_retried_only_when_the_server_says_when() {
+        let (_, silent) = trailers(Some(&map(&[("grpc-status", "8")])));
+        assert_eq!(
+            (silent.class, silent.retryable),
+            (Class::Throttled, Retryable::Never)
+        );
+        let (_, told) = trailers(Some(&map(&[
+            ("grpc-status", "8"),
+            ("grpc-retry-pushback-ms", "250"),
+        ])));
+        assert_eq!(told.retryable, Retryable::IfIdempotent);
+        assert_eq!(told.pushback, Pushback::Exactly(Duration::from_millis(250)));
+    }
+}
