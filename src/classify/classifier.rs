@@ -90,6 +90,9 @@ impl Classifier {
     /// Asks another one where this one does not know.
     pub(crate) fn over(mut self, below: &Self) -> Self {
         let readers = Arc::make_mut(&mut self.readers);
+        if readers.protocol == Protocol::default() {
+            readers.protocol = below.readers.protocol;
+        }
         readers
             .errors
             .extend(below.readers.errors.iter().map(Arc::clone));

@@ -16,7 +16,7 @@ use crate::{
 /// there is none of them.
 ///
 /// [`Channel`](super::Channel) does so by itself. This is for layers by hand around a channel of tonic's own:
-/// `Classifier::default().evidence(evenkeel::tonic::evidence)`.
+/// `Classifier::grpc().evidence(evenkeel::tonic::evidence)`.
 ///
 /// | error | evidence |
 /// | --- | --- |
@@ -48,9 +48,9 @@ pub fn evidence(error: &(dyn StdError + 'static)) -> Option<Evidence> {
     seen
 }
 
-/// The default classifier with the evidence of this edge.
+/// gRPC's classifier with the evidence of this edge.
 pub(super) fn tonic_classifier() -> Classifier {
-    Classifier::default().evidence(evidence)
+    Classifier::grpc().evidence(evidence)
 }
 
 /// One of tonic's errors as ours.
