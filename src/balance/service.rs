@@ -10,7 +10,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use futures::{StreamExt, stream::BoxStream};
+use futures::StreamExt;
 use http::{Request, Response};
 use http_body::Body;
 use tokio::{runtime::Handle, sync::Notify, task::AbortHandle};
@@ -279,8 +279,7 @@ impl<S: Clone + Send + Sync + 'static> Discovering for Core<S> {
             changed: Arc::clone(&self.hub.changed),
             complete: false,
         };
-        let sets = self.source.watch();
-        let task = runtime.spawn(watch(Weak::clone(&self.this), sets, running));
+        let task = runtime.spawn(watch(Weak::clone(&self.this), running));
         *self.task() = Some(task.abort_handle());
         true
     }
@@ -323,11 +322,11 @@ impl Drop for Running {
 }
 
 /// Follows the source. It keeps no clone alive, so it ends with the last one.
-async fn watch<S: Clone + Send + Sync + 'static>(
-    core: Weak<Core<S>>,
-    mut sets: BoxStream<'static, Result<Vec<Endpoint>, BoxError>>,
-    mut running: Running,
-) {
+async fn watch<S: Clone + Send + Sync + 'static>(core: Weak<Core<S>>, mut running: Running) {
+    // Here and not in the call that starts it: a source that panics ends this task and no call.
+    let Some(mut sets) = core.upgrade().map(|core| core.source.watch()) else {
+        return;
+    };
     while let Some(answer) = sets.next().await {
         let Some(core) = core.upgrade() else { return };
         core.take(answer).await;
