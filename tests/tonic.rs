@@ -27,8 +27,8 @@ use std::{
 
 use echo::{Message, echo_client::EchoClient};
 use evenkeel::{
-    CallPolicy, Channel, ClientBuilder, Disposition, Ejection, Endpoint, Error, ErrorKind,
-    IdempotencyKeys, Retry,
+    CallPolicy, Channel, ClientBuilder, DeadlineLayer, Disposition, Ejection, Endpoint, Error,
+    ErrorKind, IdempotencyKeys, Retry, RetryLayer, classify::Classifier,
 };
 use futures::{StreamExt, stream};
 use grpc::{Act, EchoServer};
@@ -43,7 +43,7 @@ use tonic::{
     Code, Request, Status,
     transport::{Certificate, ClientTlsConfig},
 };
-use tower::Service;
+use tower::{Service, ServiceBuilder};
 
 const ORIGIN: &str = "http://echo.internal";
 const UNARY: &str = "evenkeel.test.v1.Echo/Unary";
@@ -688,4 +688,92 @@ fn a_call_whose_runtime_ends_is_over_and_the_next_one_elsewhere_works() {
     current_thread()
         .block_on(echo.unary(message("x")))
         .expect("an answer");
+}
+
+// ===== what servers say =====
+
+#[tokio::test]
+async fn details_that_are_no_base64_are_dropped_and_no_panic() {
+    let server = Server::start([]);
+    let details = ("grpc-status-details-bin", "***");
+    server.script([
+        Reply::grpc_status(5).header(details.0, details.1),
+        Reply::grpc_message(b"").trailers([("grpc-status", "5"), details]),
+        Reply::grpc_status(5).header(details.0, "Zm9v"),
+    ]);
+    let mut echo = client([server.address()]);
+    for expected in ["", "", "foo"] {
+        let status = echo.unary(message("x")).await.expect_err("not found");
+        assert_eq!(status.code(), Code::NotFound);
+        assert_eq!(status.details(), expected.as_bytes());
+    }
+}
+
+#[tokio::test]
+async fn a_recorded_stream_is_sent_again() {
+    let (breaks, server) = (Server::settings().start(), EchoServer::start([]));
+    breaks.otherwise(Reply::reset());
+    let channel = builder([breaks.address(), server.address()])
+        .ejection(Ejection::off())
+        .no_circuit_breaker()
+        .method(
+            "evenkeel.test.v1.Echo/Collect",
+            CallPolicy::new().idempotent(true),
+        );
+    let mut echo = EchoClient::new(channel.build_tonic(Ok).expect("valid"));
+    for _ in 0..8 {
+        let parts = stream::iter(["a", "b", "c"]).map(message);
+        // Not all of it is there at once.
+        let parts = parts.then(|part| async {
+            tokio::task::yield_now().await;
+            part
+        });
+        let reply = echo.collect(parts).await.expect("answered elsewhere");
+        assert_eq!(reply.get_ref().text, "abc");
+        if let Some(report) = reply.extensions().get::<evenkeel::Report>() {
+            assert_eq!(report.attempts().len(), 2, "{report}");
+        }
+    }
+    assert!(!breaks.seen().is_empty());
+}
+
+// ===== by hand =====
+
+#[tokio::test]
+async fn layers_by_hand_around_a_channel_of_tonics_own() {
+    let (nobody, server) = (Refusing::new(), EchoServer::start([]));
+    let classifier = Classifier::default().evidence(evenkeel::tonic::evidence);
+    let build = |address: SocketAddr| {
+        let uri = format!("http://{address}");
+        let endpoint = tonic::transport::Endpoint::from_shared(uri).expect("a URI");
+        let retry = Retry::default()
+            .classifier(classifier.clone())
+            .build()
+            .expect("valid");
+        let service = ServiceBuilder::new()
+            .map_err(Status::from)
+            .layer(DeadlineLayer::new(Duration::from_secs(3)).expect("valid"))
+            .layer(RetryLayer::new(retry))
+            .service(endpoint.connect_lazy());
+        EchoClient::new(service)
+    };
+    let reply = build(server.address())
+        .unary(message("x"))
+        .await
+        .expect("an answer");
+    assert_eq!(reply.into_inner().text, "x");
+    let parts = ["a", "b"].map(message);
+    let reply = build(server.address())
+        .collect(stream::iter(parts))
+        .await
+        .expect("an answer");
+    assert_eq!(reply.into_inner().text, "ab");
+
+    let status = build(nobody.address())
+        .unary(message("x"))
+        .await
+        .expect_err("nobody there");
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    assert_eq!(ours(&status).report().attempts().len(), 3, "{status}");
+    assert_eq!(ours(&status).disposition(), Disposition::NotSent);
 }

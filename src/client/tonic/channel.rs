@@ -105,9 +105,17 @@ where
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    let response = answer.and_then(status::answered).map_err(status::told)?;
+    let response = answer.map(|mut response| {
+        status::sane(response.headers_mut());
+        response
+    });
+    let response = response.and_then(status::answered).map_err(status::told)?;
     Ok(response.map(|body| {
-        tonic::body::Body::new(body.map_err(|error| status::told_of_body(error.into())))
+        let body = body.map_err(|error| status::told_of_body(error.into()));
+        tonic::body::Body::new(body.map_frame(|mut frame| {
+            frame.trailers_mut().into_iter().for_each(status::sane);
+            frame
+        }))
     }))
 }
 

@@ -60,6 +60,29 @@
 //!
 //! A server's own status after failed attempts has that source too, with the story of the attempts in its report.
 //!
+//! # Layers by hand
+//!
+//! The layers work around a channel of tonic's own too, with its body types. `evidence` reads its errors, and an
+//! [`Error`](crate::Error) becomes a `Status` at the top:
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use evenkeel::{DeadlineLayer, Retry, RetryLayer, classify::Classifier};
+//! use tower::ServiceBuilder;
+//!
+//! # async fn build() -> Result<(), Box<dyn std::error::Error>> {
+//! let classifier = Classifier::default().evidence(evenkeel::tonic::evidence);
+//! let service = ServiceBuilder::new()
+//!     .map_err(tonic::Status::from)
+//!     .layer(DeadlineLayer::new(Duration::from_secs(3))?)
+//!     .layer(RetryLayer::new(Retry::default().classifier(classifier).build()?))
+//!     .service(tonic::transport::Endpoint::from_static("http://10.0.0.1:50051").connect_lazy());
+//! // let mut greeter = GreeterClient::new(service);
+//! # let _ = service;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # The connections of endpoints
 //!
 //! Each endpoint has one connection, opened by the first call that goes there, in the runtime of that call; a channel
@@ -99,6 +122,7 @@ mod channel;
 mod connection;
 mod evidence;
 mod methods;
+mod replay;
 mod status;
 mod tls;
 

@@ -3,14 +3,16 @@
 use std::{error::Error as StdError, io, sync::Arc};
 
 use h2::Reason;
-use http::Response;
-use tonic::{Code, ConnectError, Status};
+use http::{HeaderMap, HeaderName, Response};
+use tonic::{Code, ConnectError, Status, metadata::MetadataMap};
 
 use crate::{
     call::{Disposition, Report},
     classify::{Evidence, chain},
     error::{BoxError, Error, ErrorKind},
 };
+
+const DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
 
 /// Puts the status into the error's source chain, where generated clients look for it; the causes stand below it. A
 /// status that is there already stays the only one.
@@ -20,6 +22,26 @@ pub(super) fn told(error: Error) -> Error {
     }
     let code = code(&error);
     error.retold(|error, cause| status(code, error.to_string(), cause))
+}
+
+/// The error as generated clients show it: with its code, the line as message, and itself as source.
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        Self::from_error(told(error).into())
+    }
+}
+
+/// Drops details that are no base64, over which tonic would panic when it reads the status.
+pub(super) fn sane(headers: &mut HeaderMap) {
+    let Some(details) = headers.get(DETAILS) else {
+        return;
+    };
+    let given = (DETAILS, details.clone());
+    let metadata = MetadataMap::from_headers([given].into_iter().collect());
+    let details = metadata.get_bin(DETAILS.as_str());
+    if details.is_none_or(|details| details.to_bytes().is_err()) {
+        headers.remove(DETAILS);
+    }
 }
 
 /// The error of a response body: one of ours gets its status, and a connection that broke is no unknown error.
