@@ -1,6 +1,8 @@
 //! gRPC through the layers by hand: the status in the head, in the trailers, or missing; pushback.
-
-mod support;
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers outside of the test functions set up what cannot fail"
+)]
 
 use std::{
     convert::Infallible,

@@ -344,7 +344,7 @@ async fn an_endpoint_whose_service_cannot_be_made_is_left_out_and_tried_again() 
     for panics in [false, true] {
         let fleet = Fleet::default();
         let broken = Arc::new(AtomicUsize::new(1));
-        let (make, still) = (fleet.make(), broken.clone());
+        let (make, still) = (fleet.make(), Arc::clone(&broken));
         let sets = Sets::of([1, 2, 3]);
         let balancer = Balancer::builder(sets.clone())
             .build(move |endpoint| {
