@@ -71,9 +71,9 @@
 //! use tower::ServiceBuilder;
 //!
 //! # async fn build() -> Result<(), Box<dyn std::error::Error>> {
-//! let classifier = Classifier::default().evidence(evenkeel::tonic::evidence);
+//! let classifier = Classifier::grpc().evidence(evenkeel::tonic::evidence);
 //! let service = ServiceBuilder::new()
-//!     .map_err(tonic::Status::from)
+//!     .map_err(|error: evenkeel::Error| tonic::Status::from(error))
 //!     .layer(DeadlineLayer::new(Duration::from_secs(3))?)
 //!     .layer(RetryLayer::new(Retry::default().classifier(classifier).build()?))
 //!     .service(tonic::transport::Endpoint::from_static("http://10.0.0.1:50051").connect_lazy());
