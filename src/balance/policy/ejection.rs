@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     ejected::{Caller, Ejected, due, millis},
-    ejection_rule::{Ejection, Threshold},
+    ejection_rule::{Ejection, Threshold, shortened},
     tally::{Counted, Tally},
     word::{IN, OUT, PROBING, RETIRED, Word},
 };
@@ -24,9 +24,6 @@ const LEAST_EVIDENCE: u64 = 10;
 
 /// No threshold is lower: one failure says nothing about an endpoint.
 const LEAST_ROW: u32 = 2;
-
-/// A period is shortened by up to a tenth, so that clients which ejected together do not probe together.
-const JITTER: f64 = 0.1;
 
 /// A probe that has no answer gives its slot to another one after this time, or after the attempt limit if that is
 /// longer.
@@ -237,6 +234,18 @@ impl Health {
         }
     }
 
+    /// Begins anew where the endpoint gets or loses its place in the set: results of calls from before change nothing.
+    pub(crate) fn begin_anew(&self, ejected: &Ejected) {
+        self.clear_row();
+        let renewed = |word| Some(Word(word).next(IN, 0, 0).0);
+        let old = self
+            .word
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, renewed);
+        if old.is_ok_and(|old| matches!(Word(old).kind(), OUT | PROBING)) {
+            ejected.release();
+        }
+    }
+
     /// Ends the part that the endpoint has in its set: it takes up no place among the ejected any more.
     pub(crate) fn retire(&self, ejected: &Ejected) {
         let old = Word(
@@ -333,14 +342,6 @@ pub(crate) fn adaptive(others: Counted) -> u32 {
 fn ends(rule: &Ejection, level: u8, failed: Failed) -> u64 {
     let period = shortened(rule.period(level), failed.unit);
     millis(failed.age.saturating_add(period))
-}
-
-/// A period less its jitter, by `unit` in [0, 1]; one without end keeps none.
-fn shortened(period: Duration, unit: f64) -> Duration {
-    match period {
-        Duration::MAX => period,
-        period => period.mul_f64(1.0 - JITTER * unit),
-    }
 }
 
 #[cfg(test)]

@@ -19,6 +19,9 @@ pub const DEFAULT_MAX_EJECTED: f64 = 0.5;
 /// With less than half of the set usable, load on the rest is the greater danger.
 pub const DEFAULT_PANIC_BELOW: f64 = 0.5;
 
+/// A period is shortened by up to a tenth, so that clients which ejected together do not probe together.
+const JITTER: f64 = 0.1;
+
 /// When an endpoint is left out for a while because its calls fail one after the other.
 ///
 /// An ejected endpoint comes back by one probe: when its time is over one call goes there, of those that are retried
@@ -181,6 +184,14 @@ impl Default for Ejection {
     /// [`Ejection::adaptive`].
     fn default() -> Self {
         Self::adaptive()
+    }
+}
+
+/// A period less its jitter, by `unit` in [0, 1]; one without end keeps none.
+pub(super) fn shortened(period: Duration, unit: f64) -> Duration {
+    match period {
+        Duration::MAX => period,
+        period => period.mul_f64(1.0 - JITTER * unit),
     }
 }
 

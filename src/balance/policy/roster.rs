@@ -230,6 +230,8 @@ impl<S: Clone> Roster<S> {
             };
             match (member.seat, weightless || member.endpoint.weight() > 0) {
                 (None, true) => {
+                    // A call that picked from an older set may have ejected it since.
+                    member.stats.health.begin_anew(&shared.ejected);
                     let index = free.pop().unwrap_or_else(|| self.seats.len());
                     member.seat = Some(index);
                     self.seats.put(index, member.as_seat());
@@ -237,7 +239,7 @@ impl<S: Clone> Roster<S> {
                 }
                 (Some(index), false) => {
                     member.seat = None;
-                    member.stats.health.clear(&shared.ejected);
+                    member.stats.health.begin_anew(&shared.ejected);
                     free.push(index);
                 }
                 _ => continue,

@@ -123,6 +123,33 @@ fn an_ejected_endpoint_that_leaves_or_loses_its_weight_takes_up_no_place() {
     assert_eq!(shared.ejected.count(), 0);
 }
 
+#[test]
+fn what_calls_still_say_of_an_endpoint_that_lost_its_weight_does_not_eject_it() {
+    let now = Instant::now();
+    let (mut roster, shared) = (Roster::default(), shared(now));
+    let snapshot = answer(&mut roster, &shared, now, &[(1, 1), (2, 1), (3, 1), (4, 1)]);
+    let set = snapshot.expect("a set").set;
+    let mut seats = set.seats.iter();
+    let drained = seats.find(|seat| seat.endpoint.address().port() == 1);
+    let health = &drained.expect("it is there").stats.health;
+    let in_flight = health.permit();
+    answer(&mut roster, &shared, now, &[(1, 0), (2, 1), (3, 1), (4, 1)]);
+    let failed = super::super::ejection::Failed {
+        size: 3,
+        age: Duration::ZERO,
+        unit: 0.0,
+    };
+    let others = super::super::tally::Counted::default;
+    let (ejected, rule) = (&shared.ejected, &shared.rules.ejection);
+    health.failure(in_flight, ejected, rule, failed, others);
+    assert_eq!(shared.ejected.count(), 0, "nobody could probe it");
+    // A call that picked from the set before.
+    health.failure(health.permit(), ejected, rule, failed, others);
+    answer(&mut roster, &shared, now, &[(1, 1), (2, 1), (3, 1), (4, 1)]);
+    assert_eq!(shared.ejected.count(), 0, "it starts again");
+    assert!(!health.is_out());
+}
+
 proptest! {
     /// After any answers the seats are those with a weight (all, if none has one), each with its own service, and a
     /// serial number stands for one stay of one endpoint.
