@@ -7,10 +7,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use evenkeel::{Body, Budget, Report, Retry, RetryLayer, call::Stop};
+use evenkeel::{Backoff, Body, Budget, Jitter, Report, Retry, RetryLayer, call::Stop};
 use http::{Request, Response};
 use http_body_util::Full;
-use support::script::{Act, Script};
+use support::{
+    mock::{self, Mock, Readiness},
+    script::{Act, Script},
+};
 use tower::{Layer, ServiceExt};
 
 fn budget(ratio: f64, per_second: f64, max: u32) -> Budget {
@@ -280,4 +283,27 @@ async fn calls_that_succeed_withdraw_nothing_and_a_nested_retry_deposits_once() 
     }
     let balance = shared.balance(tokio::time::Instant::now().into_std());
     assert!((balance - 2.0).abs() < 1e-9, "{balance}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_that_is_dropped_before_it_is_sent_gives_its_token_back() {
+    for (readiness, dropped_after, calls, left) in [
+        // Dropped during the wait.
+        (Readiness::Always, ms(50), 1, 1.0),
+        // Dropped while the instance of the second attempt is not ready.
+        (Readiness::After(ms(1_000)), ms(1_500), 1, 1.0),
+        // Dropped under way.
+        (Readiness::Always, ms(500), 2, 0.0),
+    ] {
+        let budget = budget(0.0, 0.0, 1).starting_with(1);
+        let backoff = Backoff::default().initial(ms(100)).jitter(Jitter::None);
+        let settings = Retry::default().backoff(backoff).budget(budget.clone());
+        let mock = Mock::new([mock::Act::status(503), mock::Act::hang()]).readiness(readiness);
+        let service = RetryLayer::new(settings.build().expect("valid")).layer(mock.clone());
+        let call = service.oneshot(Request::new(Body::empty()));
+        assert!(tokio::time::timeout(dropped_after, call).await.is_err());
+        assert_eq!(mock.calls(), calls, "{readiness:?}");
+        let balance = budget.balance(tokio::time::Instant::now().into_std());
+        assert_eq!(balance, left, "{readiness:?} after {dropped_after:?}");
+    }
 }

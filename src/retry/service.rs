@@ -189,7 +189,7 @@ impl<F, A, C> Run<F, A, C> {
         }
     }
 
-    /// No attempt begins that could not end by then; the default is never. A running attempt is not cut off:
+    /// No attempt but the first begins that could not end by then; the default is never. A running attempt is not cut off:
     /// [`Deadline::run`] does that.
     pub const fn deadline(mut self, deadline: Deadline) -> Self {
         self.deadline = deadline;
@@ -237,6 +237,7 @@ where
             let attempts = this.attempts.get_or_insert_with(first);
             let begun = attempts.begin(this.policy, Replayable::Yes, now);
             let attempt = (this.operation)(begun.number);
+            attempts.call().handed_on();
             this.state.set(RunState::Attempt { attempt });
         }
     }

@@ -35,7 +35,7 @@ pub(crate) struct Attempts {
     previous_delay: Option<Duration>,
     /// The attempt since which the backoff counts: a server that named an exact wait starts it anew.
     backoff_since: u32,
-    /// Pays for the attempt that is waited for.
+    /// Pays for the attempt that is waited for or under way.
     token: Token,
 }
 
@@ -121,7 +121,7 @@ impl Attempts {
         (self.max_attempts > 1).then_some(limit)
     }
 
-    /// Begins the next attempt and pays for it.
+    /// Begins the next attempt; its token is spent when it ends, or is dropped after it was sent.
     pub(crate) fn begin(
         &mut self,
         policy: &RetryPolicy,
@@ -130,7 +130,6 @@ impl Attempts {
     ) -> Attempt {
         let before = self.situation(None, replayable, Left::default());
         let limit = policy.attempt_limit(&before, self.call().started(), now);
-        mem::take(&mut self.token).spend();
         self.number = self.number.saturating_add(1);
         self.started = now;
         self.call().begin_attempt(self.number, now);
@@ -167,6 +166,7 @@ impl Attempts {
         now: Instant,
         unit: f64,
     ) -> Next {
+        mem::take(&mut self.token).spend();
         let left = self.note(ending, now);
         if is_good(&ending.verdict) {
             policy.succeeded(now.saturating_duration_since(self.started));
@@ -288,6 +288,14 @@ impl Attempts {
             expires: stated.map_or(Deadline::NEVER, |lifetime| {
                 Deadline::after(self.call().started(), lifetime)
             }),
+        }
+    }
+}
+
+impl Drop for Attempts {
+    fn drop(&mut self) {
+        if self.call().running_disposition().may_have_happened() {
+            mem::take(&mut self.token).spend();
         }
     }
 }
