@@ -207,6 +207,7 @@ where
 pin_project! {
     /// Any future under a deadline: see [`Deadline::run`].
     #[derive(Debug)]
+    #[must_use = "nothing runs before it is awaited"]
     pub struct Run<F> {
         #[pin]
         future: Option<F>,
