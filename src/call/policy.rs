@@ -117,6 +117,9 @@ impl CallPolicy {
 
     /// The key of this call; says that its destination de-duplicates by it.
     ///
+    /// The idempotency key layer puts it into the header; the ready-made clients always have one. In a stack by hand
+    /// without that layer it is not sent, so it makes no retry safe.
+    ///
     /// Range: 1 to 255 visible ASCII characters.
     #[must_use]
     pub fn idempotency_key(mut self, key: impl AsRef<str>) -> Self {

@@ -164,7 +164,8 @@ impl ClientBuilder<Balanced> {
         self
     }
 
-    /// Says that this destination de-duplicates by key, and gives each unsafe call one. Default: no keys.
+    /// Says that this destination de-duplicates by key, and gives each unsafe call one. Default: no keys but
+    /// those that [callers give](crate::CallPolicy::idempotency_key).
     ///
     /// The destination must do so across all its endpoints: a retry goes to another one.
     pub fn idempotency_keys(mut self, keys: IdempotencyKeys) -> Self {

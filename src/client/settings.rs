@@ -48,7 +48,7 @@ pub(crate) enum BreakerChoice {
 
 type Stamped<S> = Either<Stamp<CircuitBreakerService<S>>, CircuitBreakerService<S>>;
 type Retried<S> = RetryService<Stamped<S>>;
-type Keyed<S> = Either<IdempotencyKeyService<Retried<S>>, Retried<S>>;
+type Keyed<S> = IdempotencyKeyService<Retried<S>>;
 /// The whole stack over a service that makes single attempts.
 pub(crate) type Deadlined<S> = DeadlineService<Keyed<S>>;
 
@@ -158,17 +158,13 @@ impl Settings {
             .random(self.random.clone())
             .build()?;
         let breaker = self.breaker()?;
-        let keys = self
-            .keys
-            .clone()
-            .map(IdempotencyKeyLayer::new)
-            .transpose()?;
+        let keys = self.keys.clone().unwrap_or_else(|| self.callers_keys());
         let stamp = self.before_attempt.clone().map(StampLayer::new);
         let deadline =
             DeadlineLayer::new(self.deadline)?.body_idle(self.body_idle.unwrap_or(BODY_IDLE))?;
         let service = Stack::new()
             .deadline(deadline.covered())
-            .layer(option_layer(keys))
+            .idempotency_key(IdempotencyKeyLayer::new(keys)?)
             .retry(RetryLayer::new(retry.clone()).covered())
             .layer(option_layer(stamp))
             .circuit_breaker(CircuitBreakerLayer::new(breaker.clone()).classifier(classifier()))
@@ -178,6 +174,15 @@ impl Settings {
             breaker,
             budget: retry.budget().cloned(),
         })
+    }
+
+    /// Without keys of ours: those that callers give their calls are sent and count all the same.
+    fn callers_keys(&self) -> IdempotencyKeys {
+        let (header, trusted) = self.retry.caller_keys();
+        IdempotencyKeys::default()
+            .methods([])
+            .header(header.as_str())
+            .trust_caller_keys(trusted)
     }
 
     fn breaker(&self) -> Result<Breaker, InvalidSetting> {

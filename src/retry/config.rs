@@ -319,6 +319,11 @@ impl Retry {
         self
     }
 
+    /// The header that carries callers' keys, and whether they count.
+    pub(crate) const fn caller_keys(&self) -> (&HeaderName, bool) {
+        (&self.key_header, self.trust_caller_keys)
+    }
+
     /// How responses and errors are judged. Default: by status, and by the io errors in the source chain.
     #[must_use]
     pub fn classifier(mut self, classifier: Classifier) -> Self {

@@ -4,6 +4,7 @@
 
 mod black_hole;
 mod sets;
+mod sockets;
 mod stalled;
 #[path = "../support/mod.rs"]
 mod support;

@@ -38,7 +38,8 @@ impl Client {
 }
 
 impl ClientBuilder<Wrapped> {
-    /// Says that this origin de-duplicates by key, and gives each unsafe call to it one. Default: no keys.
+    /// Says that this origin de-duplicates by key, and gives each unsafe call to it one. Default: no keys but
+    /// those that [callers give](crate::CallPolicy::idempotency_key).
     pub fn idempotency_keys_for(mut self, origin: impl AsRef<str>, keys: IdempotencyKeys) -> Self {
         self.target
             .keys
