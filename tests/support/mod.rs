@@ -11,6 +11,7 @@
 pub mod fleet;
 pub mod mock;
 pub mod nowhere;
+pub mod raw_h2;
 pub mod reply;
 pub mod script;
 pub mod server;
