@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use evenkeel::Report;
 use indicatif::ProgressBar;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
@@ -18,6 +19,17 @@ pub struct Outcome {
     pub attempts: u32,
     /// How it went, in the client's words.
     pub story: String,
+}
+
+impl Outcome {
+    /// What evenkeel says: no report means that the first attempt did it.
+    pub fn of(paid: bool, report: Option<&Report>) -> Self {
+        Self {
+            paid,
+            attempts: report.map_or(1, |report| report.attempts().len() as u32),
+            story: report.map(ToString::to_string).unwrap_or_default(),
+        }
+    }
 }
 
 /// One charge as its caller saw it.

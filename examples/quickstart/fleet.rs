@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::faults::{Episode, Fault};
 use crate::ledger::Ledger;
-use crate::server::Server;
+use crate::server::{Protocol, Server};
 
 /// How many servers a fleet has.
 pub const SERVERS: usize = 8;
@@ -19,10 +19,10 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    pub fn start(seed: u64) -> io::Result<Self> {
+    pub fn start(protocol: Protocol, seed: u64) -> io::Result<Self> {
         let ledger = Arc::new(Ledger::default());
         let servers = (1..=SERVERS as u8)
-            .map(|number| Server::start(number, seed, Arc::clone(&ledger)))
+            .map(|number| Server::start(protocol, number, seed, Arc::clone(&ledger)))
             .collect::<io::Result<_>>()?;
         Ok(Self { ledger, servers })
     }

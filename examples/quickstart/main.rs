@@ -1,16 +1,19 @@
-//! Two clients pay the same orders to the same failing payment servers, one after the other: evenkeel,
-//! and the client that most of us have written by hand.
+//! Two clients pay the same orders to the same failing payment servers: evenkeel, and the client that
+//! most of us have written by hand. Once over HTTP, once over gRPC.
 //!
-//! Each client has eight servers over one ledger to itself. The servers are slow, answer 503, lose
-//! replies after they have charged, hang, and are killed and restarted; up to three at once.
-//! `client` below is all that it takes to come through that.
+//! Each client has eight servers over one ledger to itself. The servers are slow, turn charges away,
+//! lose replies after they have charged, hang, and are killed and restarted; up to three at once.
+//! `http/client.rs` and `grpc/client.rs` are all that it takes to come through that.
 
 #![expect(unreachable_pub, reason = "the modules of a program have no outside")]
 
 mod args;
+mod desk;
 mod drive;
 mod faults;
 mod fleet;
+mod grpc;
+mod http;
 mod ledger;
 mod naive;
 mod print;
@@ -18,60 +21,21 @@ mod score;
 mod server;
 
 use std::error::Error;
-use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use evenkeel::{Client, IdempotencyKeys, Report, Retry};
+use evenkeel::Breaker;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::args::Args;
 use crate::drive::{Outcome, PACE, drive};
+use crate::faults::Episode;
 use crate::fleet::{Fleet, SERVERS};
-use crate::ledger::{Charge, Receipt};
-use crate::naive::Naive;
-use crate::score::Score;
-
-const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(800);
+use crate::grpc::payments::payments_client::PaymentsClient;
+use crate::ledger::Charge;
+use crate::score::{Run, Scores};
+use crate::server::Protocol;
 
 type Fallible<T> = Result<T, Box<dyn Error + Send + Sync>>;
-
-/// The resilient client: this is what you would write.
-fn client(servers: Vec<SocketAddr>) -> Fallible<Client> {
-    Ok(Client::builder("http://payments.internal")
-        .endpoints(servers)
-        .idempotency_keys(IdempotencyKeys::default())
-        .deadline(Duration::from_secs(3))
-        .attempt_timeout(ATTEMPT_TIMEOUT)
-        .retry(Retry::default().max_attempts(3))
-        .build_reqwest(|_endpoint| reqwest::Client::builder())?)
-}
-
-/// One charge: a plain POST. The report says how it went.
-async fn pay(payments: Client, charge: Charge) -> Outcome {
-    match payments.post("/charges").json(&charge).send().await {
-        Ok(reply) => {
-            let report = reply.extensions().get::<Report>().cloned();
-            let receipt = receipt(reply).await;
-            Outcome {
-                paid: receipt.is_ok_and(|receipt| receipt.order == charge.order),
-                attempts: report
-                    .as_ref()
-                    .map_or(1, |report| report.attempts().len() as u32),
-                story: report.map(|report| report.to_string()).unwrap_or_default(),
-            }
-        }
-        Err(error) => Outcome {
-            paid: false,
-            attempts: error.report().attempts().len() as u32,
-            story: error.to_string(),
-        },
-    }
-}
-
-async fn receipt(reply: reqwest::Response) -> Fallible<Receipt> {
-    Ok(reply.error_for_status()?.json().await?)
-}
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -95,54 +59,121 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Runs both clients through the same weather and says whether evenkeel did well.
+/// Runs all clients through the same weather and says whether evenkeel did well.
 async fn run(args: Args) -> Fallible<bool> {
     // Only because this workspace's tests speak TLS; plain http needs no provider.
     let _ = rustls::crypto::ring::default_provider().install_default();
 
     let length = PACE.saturating_mul(args.calls as u32);
     let weather = faults::schedule(args.seed, SERVERS, length);
-    let (fleet, naive_fleet) = (Fleet::start(args.seed)?, Fleet::start(args.seed)?);
-    let payments = client(fleet.addresses())?;
-    let naive = Naive::new(naive_fleet.addresses(), ATTEMPT_TIMEOUT)?;
-    // The first call builds the endpoints' clients, as the naive one has been built by now.
-    payments.get("/health").send().await?.error_for_status()?;
+    let bars = MultiProgress::new();
+    let test = |protocol, name| Test {
+        protocol,
+        args,
+        weather: &weather,
+        bar: bars.add(bar(name, args.calls)),
+    };
+    let tests = [
+        test(Protocol::Http, "HTTP"),
+        test(Protocol::Grpc, "gRPC"),
+        test(Protocol::Http, "HTTP, naive"),
+        test(Protocol::Grpc, "gRPC, naive"),
+    ];
+    let [http, grpc, naive_http, naive_grpc] = &tests;
 
-    let (bar, naive_bar) = progress(args.calls);
-    let (calls, ()) = tokio::join!(
-        drive(args.calls, &bar, |charge| pay(payments.clone(), charge)),
-        fleet.suffer(&weather),
-    );
-    let (naive_calls, ()) = tokio::join!(
-        drive(args.calls, &naive_bar, |charge| naive
-            .clone()
-            .charge(charge)),
-        naive_fleet.suffer(&weather),
-    );
+    // evenkeel's two one after the other, then the hand-written two at the same time: each has a
+    // core, and all of it ends before a coffee does.
+    let (http, grpc) = (evenkeel_http(http).await?, evenkeel_grpc(grpc).await?);
+    let (naive_http, naive_grpc) =
+        tokio::try_join!(by_hand_http(naive_http), by_hand_grpc(naive_grpc))?;
 
-    let trips = payments.circuit_breaker().map(evenkeel::Breaker::opened);
-    let score = Score::of(&calls, &fleet, trips);
-    let naive_score = Score::of(&naive_calls, &naive_fleet, None);
-    print::table(&score, &naive_score);
+    let scores = Scores {
+        http: http.score(),
+        naive_http: naive_http.score(),
+        grpc: grpc.score(),
+        naive_grpc: naive_grpc.score(),
+    };
+    print::table(&scores);
     print::legend();
-    print::samples(&calls);
+    print::samples("HTTP", &http.calls);
+    print::samples("gRPC", &grpc.calls);
+    print::reading();
     if args.json {
-        print::json(&score, &naive_score);
+        print::json(&scores);
     }
-    Ok(score.is_good())
+    Ok(scores.http.is_good() && scores.grpc.is_good())
+}
+
+/// What one client has to come through.
+struct Test<'a> {
+    protocol: Protocol,
+    args: Args,
+    weather: &'a [Episode],
+    bar: ProgressBar,
+}
+
+impl Test<'_> {
+    fn fleet(&self) -> Fallible<Fleet> {
+        Ok(Fleet::start(self.protocol, self.args.seed)?)
+    }
+
+    async fn run<C, F>(&self, fleet: Fleet, client: C) -> Run
+    where
+        C: Fn(Charge) -> F,
+        F: Future<Output = Outcome> + Send + 'static,
+    {
+        let (calls, ()) = tokio::join!(
+            drive(self.args.calls, &self.bar, client),
+            fleet.suffer(self.weather),
+        );
+        Run {
+            calls,
+            fleet,
+            trips: None,
+        }
+    }
+}
+
+async fn evenkeel_http(test: &Test<'_>) -> Fallible<Run> {
+    let fleet = test.fleet()?;
+    let payments = http::client::client(fleet.addresses())?;
+    // The first call builds the endpoints' clients, as those of the naive one are built beforehand.
+    payments.get("/health").send().await?.error_for_status()?;
+    let run = test.run(fleet, |charge| http::client::pay(payments.clone(), charge));
+    Ok(Run {
+        trips: payments.circuit_breaker().map(Breaker::opened),
+        ..run.await
+    })
+}
+
+async fn evenkeel_grpc(test: &Test<'_>) -> Fallible<Run> {
+    let fleet = test.fleet()?;
+    let channel = grpc::client::channel(fleet.addresses())?;
+    let payments = PaymentsClient::new(channel.clone());
+    let run = test.run(fleet, |charge| grpc::client::pay(payments.clone(), charge));
+    Ok(Run {
+        trips: Some(channel.circuit_breaker().opened()),
+        ..run.await
+    })
+}
+
+async fn by_hand_http(test: &Test<'_>) -> Fallible<Run> {
+    let fleet = test.fleet()?;
+    let naive = http::naive::client(fleet.addresses())?;
+    let pay = |charge| naive.clone().charge(charge, http::naive::attempt);
+    Ok(test.run(fleet, pay).await)
+}
+
+async fn by_hand_grpc(test: &Test<'_>) -> Fallible<Run> {
+    let fleet = test.fleet()?;
+    let naive = grpc::naive::client(fleet.addresses())?;
+    let pay = |charge| naive.clone().charge(charge, grpc::naive::attempt);
+    Ok(test.run(fleet, pay).await)
 }
 
 /// One bar for each client, on stderr, and none where that is no terminal.
-fn progress(calls: u64) -> (ProgressBar, ProgressBar) {
+fn bar(name: &'static str, calls: u64) -> ProgressBar {
     let style = ProgressStyle::with_template("{prefix:>12} {wide_bar} {pos}/{len}")
         .expect("a valid template");
-    let both = MultiProgress::new();
-    let bar = |name| {
-        both.add(
-            ProgressBar::new(calls)
-                .with_style(style.clone())
-                .with_prefix(name),
-        )
-    };
-    (bar("evenkeel"), bar("naive client"))
+    ProgressBar::new(calls).with_style(style).with_prefix(name)
 }

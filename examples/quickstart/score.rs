@@ -8,6 +8,22 @@ use serde::Serialize;
 use crate::drive::Call;
 use crate::fleet::Fleet;
 
+/// What one client went through.
+pub struct Run {
+    pub calls: Vec<Call>,
+    pub fleet: Fleet,
+    /// How often a circuit breaker opened; a client without a breaker has none.
+    pub trips: Option<u64>,
+}
+
+/// How all clients did.
+pub struct Scores {
+    pub http: Score,
+    pub naive_http: Score,
+    pub grpc: Score,
+    pub naive_grpc: Score,
+}
+
 /// How one client did.
 pub struct Score {
     pub calls: usize,
@@ -19,18 +35,22 @@ pub struct Score {
     pub double_charges: usize,
     /// Orders that a caller was told are paid and that are not in the ledger.
     pub lost: usize,
-    /// How often a circuit breaker opened; a client without a breaker has none.
     pub trips: Option<u64>,
     /// Each server's share of all requests that arrived, in percent.
     pub shares: Vec<f64>,
 }
 
-impl Score {
-    pub fn of(calls: &[Call], fleet: &Fleet, trips: Option<u64>) -> Self {
+impl Run {
+    pub fn score(&self) -> Score {
+        let Self {
+            calls,
+            fleet,
+            trips,
+        } = self;
         let ledger = fleet.ledger.times_charged();
         let mut latencies: Vec<Duration> = calls.iter().map(|call| call.latency).collect();
         latencies.sort_unstable();
-        Self {
+        Score {
             calls: calls.len(),
             ok: calls.iter().filter(|call| call.outcome.paid).count(),
             attempts: calls
@@ -41,11 +61,13 @@ impl Score {
             p99: percentile(&latencies, 99),
             double_charges: ledger.values().filter(|&&times| times > 1).count(),
             lost: lost(calls, &ledger),
-            trips,
+            trips: *trips,
             shares: shares(&fleet.requests()),
         }
     }
+}
 
+impl Score {
     /// Nothing charged twice, nothing lost, and at least 99.9 % paid.
     pub fn is_good(&self) -> bool {
         let failed = self.calls - self.ok;

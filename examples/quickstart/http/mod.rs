@@ -1,0 +1,5 @@
+//! Payments over HTTP.
+
+pub mod client;
+pub mod naive;
+pub mod service;
