@@ -117,6 +117,7 @@ async fn accept(protocol: Protocol, listener: TcpListener, desk: &Desk) -> Infal
 
 /// Serves one connection until either side has enough of it.
 async fn serve(protocol: Protocol, stream: TcpStream, desk: Desk) {
+    let _ = stream.set_nodelay(true);
     // Closing resets the connection, as the death of a process does.
     let _ = stream.set_zero_linger();
     let reset = Arc::new(Notify::new());

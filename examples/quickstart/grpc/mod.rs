@@ -7,6 +7,7 @@ pub mod service;
 #[allow(
     clippy::all,
     clippy::allow_attributes_without_reason,
+    clippy::clone_on_ref_ptr,
     clippy::use_self,
     dead_code,
     unused_qualifications,
