@@ -16,7 +16,7 @@ pub fn table(scores: &Scores) {
         &scores.naive_grpc,
     ];
     let all = |name: &str, value: &dyn Fn(&Score) -> String| row(name, columns.map(value));
-    row("", ["HTTP", "", "gRPC", ""]);
+    row("", ["HTTP", "HTTP", "gRPC", "gRPC"]);
     row("", ["evenkeel", "by hand", "evenkeel", "by hand"]);
     all("calls", &|s| s.calls.to_string());
     all("ok", &|s| s.ok.to_string());
@@ -43,7 +43,8 @@ pub fn table(scores: &Scores) {
 }
 
 fn row(name: &str, [a, b, c, d]: [impl Display; 4]) {
-    println!("  {name:<20}{a:>14}{b:>14}{c:>14}{d:>14}");
+    let line = format!("  {name:<20}{a:>14}{b:>14}{c:>14}{d:>14}");
+    println!("{}", line.trim_end());
 }
 
 pub fn legend() {
