@@ -58,7 +58,7 @@ pub enum Stop {
     },
     /// A further attempt could not have ended before the deadline.
     DeadlineInfeasible,
-    /// The retry budget was empty.
+    /// The retry budget was empty, or half empty if it is one of [`Budget::grpc_throttling`](crate::Budget::grpc_throttling).
     BudgetEmpty,
     /// The request body was a stream that is gone, or too large to be kept.
     BodyNotReplayable,
@@ -229,7 +229,9 @@ impl fmt::Display for Stop {
             Self::DeadlineInfeasible => {
                 f.write_str("another attempt could not end before the deadline")
             }
-            Self::BudgetEmpty => f.write_str("the retry budget is empty (Budget::new raises it)"),
+            Self::BudgetEmpty => f.write_str(
+                "the retry budget is empty (Budget::new or Budget::grpc_throttling raises it)",
+            ),
             Self::BodyNotReplayable => {
                 f.write_str("the request body was a stream that cannot be sent again")
             }

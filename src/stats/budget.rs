@@ -7,13 +7,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::bucket::{TokenBucket, UNIT};
+use super::{
+    bucket::{TokenBucket, UNIT},
+    throttle::Throttle,
+};
 
 /// How many retries a destination may be sent, as a share of its calls.
 ///
 /// Each call deposits `ratio` of a token when it starts, a retry withdraws a whole one, and `per_second`
 /// tokens come without any call, so that a rare caller can retry too. When the destination is down for
 /// everybody, attempts grow by the ratio and not by `max_attempts`.
+///
+/// That is the kind of [`Budget::new`] and the default. [`Budget::grpc_throttling`] makes the other kind, which counts
+/// how attempts end and is not paid into by calls.
 ///
 /// Exact and lock-free: fractions never round to nothing or to everything, the refill is continuous, and no
 /// update is lost between threads. A clone is a handle to the same tokens, so several clients of one
@@ -33,7 +39,14 @@ use super::bucket::{TokenBucket, UNIT};
 #[derive(Clone)]
 pub struct Budget(Arc<Inner>);
 
-struct Inner {
+enum Inner {
+    /// Calls pay in, retries are paid for.
+    Ledger(Ledger),
+    /// Ends of attempts are counted, retries cost nothing.
+    Throttle(Throttle),
+}
+
+struct Ledger {
     bucket: TokenBucket,
     calls: CallsPerSecond,
     made: Instant,
@@ -64,7 +77,7 @@ pub(crate) struct Rates {
 
 impl Budget {
     pub(crate) fn from_rates(rates: Rates, made: Instant) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(Inner::Ledger(Ledger {
             bucket: TokenBucket::new(rates.refill, rates.initial),
             calls: CallsPerSecond::default(),
             made,
@@ -72,43 +85,76 @@ impl Budget {
             initial: rates.initial,
             deposit: rates.deposit,
             capacity: rates.capacity,
-        }))
+        })))
+    }
+
+    pub(crate) fn from_throttle(throttle: Throttle) -> Self {
+        Self(Arc::new(Inner::Throttle(throttle)))
     }
 
     /// Sets what it starts with, up to the maximum; for a budget that is not in use yet.
     #[must_use]
     pub fn starting_with(self, tokens: u32) -> Self {
-        let level = i64::from(tokens)
-            .saturating_mul(UNIT)
-            .min(self.0.capacity(Duration::ZERO));
-        self.0.bucket.set(level, Duration::ZERO);
+        match &*self.0 {
+            Inner::Ledger(ledger) => ledger.set(tokens),
+            Inner::Throttle(throttle) => throttle.set(tokens),
+        }
         self
     }
 
-    /// A call starts.
+    /// A call starts. One of [`grpc_throttling`](Self::grpc_throttling) gains nothing by that.
     pub fn deposit(&self, now: Instant) {
-        let elapsed = self.0.elapsed(now);
-        if let Capacity::LastSecond(_) = self.0.capacity {
-            self.0.calls.count(elapsed.as_secs());
+        if let Inner::Ledger(ledger) = &*self.0 {
+            ledger.deposit(now);
         }
-        self.0
-            .bucket
-            .deposit(self.0.deposit, self.0.capacity(elapsed), elapsed);
     }
 
-    /// Takes a token for a retry; false if there is no whole one.
+    /// Takes a token for a retry; false if there is no whole one. Of one of
+    /// [`grpc_throttling`](Self::grpc_throttling) nothing is taken: it answers as [`has_token`](Self::has_token).
     #[must_use]
     pub fn withdraw(&self, now: Instant) -> bool {
-        let elapsed = self.0.elapsed(now);
-        self.0
-            .bucket
-            .withdraw(UNIT, self.0.capacity(elapsed), elapsed)
+        match &*self.0 {
+            Inner::Ledger(ledger) => ledger.withdraw(now),
+            Inner::Throttle(throttle) => throttle.lets_through(),
+        }
     }
 
-    /// Whether a retry could be paid for now.
+    /// Whether a retry could be paid for now; of one of [`grpc_throttling`](Self::grpc_throttling), whether more than
+    /// half of its tokens are there.
     #[must_use]
     pub fn has_token(&self, now: Instant) -> bool {
-        self.level(now) >= UNIT
+        match &*self.0 {
+            Inner::Ledger(ledger) => ledger.level(now) >= UNIT,
+            Inner::Throttle(throttle) => throttle.lets_through(),
+        }
+    }
+
+    /// Whether an attempt that starts now may be followed by another one should it fail.
+    pub(crate) fn allows_another(&self, now: Instant) -> bool {
+        match &*self.0 {
+            Inner::Ledger(_) => self.has_token(now),
+            Inner::Throttle(throttle) => throttle.would_let_through(),
+        }
+    }
+
+    /// An attempt succeeded. It matters to one of [`grpc_throttling`](Self::grpc_throttling) alone.
+    pub fn succeeded(&self) {
+        if let Inner::Throttle(throttle) = &*self.0 {
+            throttle.succeeded();
+        }
+    }
+
+    /// An attempt failed in a way that is retried, or the server said not to retry. It matters to one of
+    /// [`grpc_throttling`](Self::grpc_throttling) alone.
+    pub fn failed(&self) {
+        if let Inner::Throttle(throttle) = &*self.0 {
+            throttle.failed();
+        }
+    }
+
+    /// Whether it has to be told how attempts end.
+    pub(crate) fn counts_ends(&self) -> bool {
+        matches!(&*self.0, Inner::Throttle(_))
     }
 
     /// The tokens there are, from 0 to the maximum, a fraction included.
@@ -118,27 +164,56 @@ impl Budget {
         reason = "for display; a budget never holds 2^53 units"
     )]
     pub fn balance(&self, now: Instant) -> f64 {
-        self.level(now) as f64 / UNIT as f64
+        match &*self.0 {
+            Inner::Ledger(ledger) => ledger.level(now) as f64 / UNIT as f64,
+            Inner::Throttle(throttle) => throttle.tokens(),
+        }
     }
 
     /// Whether it holds at least what a new one of its kind does.
     pub(crate) fn is_full(&self, now: Instant) -> bool {
-        self.level(now) >= self.0.initial
-    }
-
-    fn level(&self, now: Instant) -> i64 {
-        let elapsed = self.0.elapsed(now);
-        self.0.bucket.level(self.0.capacity(elapsed), elapsed)
+        match &*self.0 {
+            Inner::Ledger(ledger) => ledger.level(now) >= ledger.initial,
+            Inner::Throttle(throttle) => throttle.is_full(),
+        }
     }
 
     /// Gives a token back that paid for nothing.
     pub(crate) fn give_back(&self) {
-        // At the start nothing has been refilled yet: the sum stays exact, and a reader caps it.
-        self.0.bucket.deposit(UNIT, i64::MAX, Duration::ZERO);
+        if let Inner::Ledger(ledger) = &*self.0 {
+            // At the start nothing has been refilled yet: the sum stays exact, and a reader caps it.
+            ledger.bucket.deposit(UNIT, i64::MAX, Duration::ZERO);
+        }
     }
 }
 
-impl Inner {
+impl Ledger {
+    fn set(&self, tokens: u32) {
+        let level = i64::from(tokens)
+            .saturating_mul(UNIT)
+            .min(self.capacity(Duration::ZERO));
+        self.bucket.set(level, Duration::ZERO);
+    }
+
+    fn deposit(&self, now: Instant) {
+        let elapsed = self.elapsed(now);
+        if let Capacity::LastSecond(_) = self.capacity {
+            self.calls.count(elapsed.as_secs());
+        }
+        self.bucket
+            .deposit(self.deposit, self.capacity(elapsed), elapsed);
+    }
+
+    fn withdraw(&self, now: Instant) -> bool {
+        let elapsed = self.elapsed(now);
+        self.bucket.withdraw(UNIT, self.capacity(elapsed), elapsed)
+    }
+
+    fn level(&self, now: Instant) -> i64 {
+        let elapsed = self.elapsed(now);
+        self.bucket.level(self.capacity(elapsed), elapsed)
+    }
+
     fn elapsed(&self, now: Instant) -> Duration {
         let start = self.start.get_or_init(|| self.made.min(now));
         now.saturating_duration_since(*start)
@@ -157,17 +232,15 @@ impl Inner {
 
 impl fmt::Debug for Budget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner {
-            bucket,
-            capacity,
-            deposit,
-            ..
-        } = &*self.0;
-        f.debug_struct("Budget")
-            .field("deposit", deposit)
-            .field("capacity", capacity)
-            .field("bucket", bucket)
-            .finish_non_exhaustive()
+        match &*self.0 {
+            Inner::Ledger(ledger) => f
+                .debug_struct("Budget")
+                .field("deposit", &ledger.deposit)
+                .field("capacity", &ledger.capacity)
+                .field("bucket", &ledger.bucket)
+                .finish_non_exhaustive(),
+            Inner::Throttle(throttle) => f.debug_tuple("Budget").field(throttle).finish(),
+        }
     }
 }
 

@@ -13,5 +13,6 @@ pub(crate) mod ewma;
 pub(crate) mod last;
 pub(crate) mod quantile;
 pub(crate) mod run;
+pub(crate) mod throttle;
 pub(crate) mod times;
 pub(crate) mod window;
