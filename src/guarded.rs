@@ -70,6 +70,11 @@ impl<B, G> Guarded<B, G> {
             guard.on_end(End::Complete { trailers: None });
             return Self::unguarded(body);
         }
+        Self::watched(body, guard)
+    }
+
+    /// Wraps what may not even be a body; the guard learns of its end only when it is polled.
+    pub(crate) const fn watched(body: B, guard: G) -> Self {
         Self {
             body,
             guard: Some(guard),
@@ -106,11 +111,14 @@ where
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
-        let _scope = crate::clock::enter();
         let mut this = self.project();
         if *this.cut {
             return Poll::Ready(None);
         }
+        if this.guard.is_none() {
+            return this.body.poll_frame(cx).map_err(Into::into);
+        }
+        let _scope = crate::clock::enter();
         let frame = match this.body.as_mut().poll_frame(cx) {
             Poll::Ready(frame) => {
                 let frame = frame.map(|frame| frame.map_err(Into::into));

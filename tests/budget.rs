@@ -214,7 +214,7 @@ fn get() -> Request<Body> {
     Request::get("/").body(Body::empty()).expect("a request")
 }
 
-fn stop(response: &Response<Full<bytes::Bytes>>) -> Option<Stop> {
+fn stop<B>(response: &Response<B>) -> Option<Stop> {
     response.extensions().get::<Report>().and_then(Report::stop)
 }
 

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     call::{AttemptReport, Call, Confinement, EndpointFacts, Opened, Reach},
-    classify::{Class, Classifier, Retryable},
+    classify::{Awaited, Class, Classifier, Retryable},
     clock,
     error::{Error, ErrorKind},
     guarded::{End, Guarded, Settle},
@@ -33,7 +33,7 @@ pub struct InFlight {
     call: Arc<Call>,
     random: Random,
     /// Reads the trailers, where they decide.
-    judge: Option<Classifier>,
+    judge: Option<(Classifier, Awaited)>,
 }
 
 impl InFlight {
@@ -130,8 +130,10 @@ impl Settle for InFlight {
         let now = clock::recent();
         match end {
             End::Complete { trailers } => {
-                let verdict = self.judge.as_ref().map(|judge| judge.trailers(trailers));
-                self.complete(verdict.map_or(Class::Success, |verdict| verdict.class), now);
+                let class = |(judge, awaited): &(Classifier, Awaited)| {
+                    judge.trailers(*awaited, trailers).class
+                };
+                self.complete(self.judge.as_ref().map_or(Class::Success, class), now);
             }
             End::Failed(_) => {
                 self.ticket.body_failed(now, || self.random.unit());
@@ -309,9 +311,10 @@ impl<S: Clone> Attempt<S> {
         let now = clock::read();
         let verdict = self.hub.classifier.head(&response, clock::wall);
         hold.head(verdict.class, now);
-        if self.hub.classifier.awaits_trailers(&response) {
-            hold.judge = Some(self.hub.classifier.clone());
-        }
+        let classifier = &self.hub.classifier;
+        hold.judge = classifier
+            .awaited(&response)
+            .map(|awaited| (classifier.clone(), awaited));
         if !verdict.class.is_success() || verdict.retryable != Retryable::Never {
             hold.note(now);
         }

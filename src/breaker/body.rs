@@ -10,7 +10,7 @@ use super::policy::{
     Ending, Finished, Limits, Outcome, Pass, Seen, blame, blame_error, stands, wish,
 };
 use crate::call::{AttemptReport, Call};
-use crate::classify::{Class, Classifier};
+use crate::classify::{Awaited, Class, Classifier};
 use crate::clock;
 use crate::error::{BoxError, Error};
 use crate::guarded::{End, Guarded, Settle};
@@ -38,8 +38,8 @@ pub struct Trial {
     answered: Option<Instant>,
     /// Whether the good head stands already.
     stands: bool,
-    /// Whether the trailers decide.
-    open: bool,
+    /// What its trailers decide.
+    awaited: Option<Awaited>,
 }
 
 impl Trial {
@@ -54,7 +54,7 @@ impl Trial {
             started: None,
             answered: None,
             stands: false,
-            open: false,
+            awaited: None,
         })
     }
 
@@ -76,7 +76,7 @@ impl Trial {
         let outcome = Outcome::from(verdict.class);
         if outcome == Outcome::Success {
             self.answered = Some(now);
-            self.open = self.watched.classifier.awaits_trailers(&response);
+            self.awaited = self.watched.classifier.awaited(&response);
             return response.map(|body| Guarded::new(body, self));
         }
         let end = Finished {
@@ -132,9 +132,12 @@ impl Trial {
         self.end(self.ended(outcome, now), now);
     }
 
-    /// The body ended, and with it the answer came.
-    fn judged(&mut self, trailers: Option<&HeaderMap>, now: Instant) {
-        let verdict = self.watched.classifier.trailers(trailers);
+    /// The body ended, and its trailers may have the last word.
+    fn complete(&mut self, trailers: Option<&HeaderMap>, now: Instant) {
+        let Some(awaited) = self.awaited else {
+            return self.succeeded(now);
+        };
+        let verdict = self.watched.classifier.trailers(awaited, trailers);
         let outcome = Outcome::from(verdict.class);
         if outcome == Outcome::Success {
             return self.succeeded(now);
@@ -226,8 +229,7 @@ impl Settle for Trial {
     fn on_end(&mut self, end: End<'_>) {
         let now = clock::recent();
         match end {
-            End::Complete { trailers } if self.open => self.judged(trailers, now),
-            End::Complete { .. } => self.succeeded(now),
+            End::Complete { trailers } => self.complete(trailers, now),
             End::Failed(error) => self.broke_off(error, now),
         }
     }

@@ -5,7 +5,7 @@ use http::{HeaderMap, Response, StatusCode};
 use super::{
     evidence::{self, Evidence},
     grpc, http as http_status,
-    verdict::{Class, Verdict},
+    verdict::{Awaited, Class, Credit, Verdict},
 };
 use crate::{
     call::{Disposition, Outcome},
@@ -52,7 +52,23 @@ impl Classifier {
     /// Reads gRPC: the status in the head or in the trailers, or a proxy's HTTP status where there is none.
     ///
     /// UNAVAILABLE may pass, RESOURCE_EXHAUSTED if the server says when; UNKNOWN, INTERNAL, DATA_LOSS and
-    /// DEADLINE_EXCEEDED are failures that are not repeated; every other code is the server doing its work.
+    /// DEADLINE_EXCEEDED are failures that are not repeated; every other code is the server doing its work. A
+    /// number that is no code is UNKNOWN, and so is a stream that ends without one. An answer that is not of gRPC, as
+    /// a proxy gives it, is mapped [as published]; its `Retry-After` is read, gRPC's own is `grpc-retry-pushback-ms`.
+    ///
+    /// A status in the trailers counts when they come. A head that says OK is a success unless trailers after it
+    /// say otherwise.
+    ///
+    /// ```
+    /// use evenkeel::classify::{Classifier, Verdict};
+    ///
+    /// // A service whose ABORTED may be sent again as it is.
+    /// let aborted = |headers: &http::HeaderMap| headers.get("grpc-status").is_some_and(|code| code == "10");
+    /// let classifier = Classifier::grpc()
+    ///     .response(move |_, headers| aborted(headers).then_some(Verdict::FAILURE));
+    /// ```
+    ///
+    /// [as published]: https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md
     #[must_use]
     pub fn grpc() -> Self {
         let protocol = Protocol::Grpc;
@@ -76,6 +92,8 @@ impl Classifier {
     }
 
     /// Adds a reader of response heads; it is asked before those added earlier.
+    ///
+    /// One of gRPC is asked about trailers too, which come with the status of their head: 200.
     #[must_use]
     pub fn response<F>(mut self, read: F) -> Self
     where
@@ -102,6 +120,11 @@ impl Classifier {
         self
     }
 
+    fn read(&self, status: StatusCode, headers: &HeaderMap) -> Option<Verdict> {
+        let mut readers = self.readers.heads.iter();
+        readers.find_map(|read| read(status, headers))
+    }
+
     /// The verdict on a response head; `wall` is asked for only where a date may have to be read.
     pub(crate) fn head<B>(
         &self,
@@ -109,16 +132,11 @@ impl Classifier {
         wall: impl FnOnce() -> SystemTime,
     ) -> Verdict {
         let (status, headers) = (response.status(), response.headers());
-        if let Some(verdict) = self
-            .readers
-            .heads
-            .iter()
-            .find_map(|read| read(status, headers))
-        {
+        if let Some(verdict) = self.read(status, headers) {
             return verdict;
         }
-        if self.readers.protocol == Protocol::Grpc {
-            return grpc::head(status, headers).map_or(Verdict::SUCCESS, |(_, verdict)| verdict);
+        if self.is_grpc() {
+            return grpc::Head::read(status, headers).verdict(status, headers, wall);
         }
         if status.as_u16() < 400 {
             return Verdict::SUCCESS;
@@ -126,30 +144,53 @@ impl Classifier {
         http_status::head(status, headers, wall())
     }
 
-    /// Whether a good head leaves the outcome to the trailers.
-    pub(crate) fn awaits_trailers<B>(&self, response: &Response<B>) -> bool {
+    /// Whether it reads gRPC.
+    pub(crate) fn is_grpc(&self) -> bool {
         self.readers.protocol == Protocol::Grpc
-            && grpc::head(response.status(), response.headers()).is_none()
     }
 
-    /// The verdict on the end of a body whose head left it open.
-    pub(crate) fn trailers(&self, trailers: Option<&HeaderMap>) -> Verdict {
-        match self.readers.protocol {
-            Protocol::Http => Verdict::SUCCESS,
-            Protocol::Grpc => grpc::trailers(trailers).1,
-        }
+    /// What a good head leaves to the trailers.
+    pub(crate) fn awaited<B>(&self, response: &Response<B>) -> Option<Awaited> {
+        self.grpc_head(response)?.awaited()
+    }
+
+    fn grpc_head<B>(&self, response: &Response<B>) -> Option<grpc::Head> {
+        self.is_grpc()
+            .then(|| grpc::Head::read(response.status(), response.headers()))
+    }
+
+    /// The verdict on the end of a body whose head left this to it.
+    pub(crate) fn trailers(&self, awaited: Awaited, trailers: Option<&HeaderMap>) -> Verdict {
+        let known = |trailers| self.read(StatusCode::OK, trailers);
+        let verdict = trailers.and_then(known);
+        verdict.unwrap_or_else(|| grpc::at_end(awaited, trailers).1)
+    }
+
+    /// What a head is to a budget that counts ends; nothing while the trailers are awaited.
+    pub(crate) fn credit<B>(&self, response: &Response<B>, verdict: &Verdict) -> Credit {
+        let success = match self.grpc_head(response) {
+            Some(head) if verdict.class.is_success() && head.awaited().is_some() => {
+                return Credit::None;
+            }
+            Some(_) => false,
+            None => verdict.class.is_success(),
+        };
+        Credit::of(verdict, success)
+    }
+
+    /// What the end of a body is to a budget that counts ends, whose head left this to it.
+    pub(crate) fn credit_at_end(&self, awaited: Awaited, trailers: Option<&HeaderMap>) -> Credit {
+        let verdict = self.trailers(awaited, trailers);
+        let ok = grpc::at_end(awaited, trailers).0.is_ok();
+        Credit::of(&verdict, ok && verdict.class.is_success())
     }
 
     /// How a report names a response.
     pub(crate) fn answer<B>(&self, response: &Response<B>) -> Outcome {
-        let (status, headers) = (response.status(), response.headers());
-        match self.readers.protocol {
-            Protocol::Http => Outcome::Status(status),
-            Protocol::Grpc => grpc::head(status, headers)
-                .map_or(Outcome::Status(status), |(code, _)| {
-                    Outcome::Grpc(code.as_str())
-                }),
-        }
+        let code = self.grpc_head(response).and_then(grpc::Head::code);
+        code.map_or(Outcome::Status(response.status()), |code| {
+            Outcome::Grpc(code.as_str())
+        })
     }
 
     /// The verdict on an error.

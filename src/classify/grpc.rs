@@ -1,10 +1,12 @@
 //! gRPC: the status is in the head (trailers-only), or in the trailers after a body.
 
+use std::time::SystemTime;
+
 use http::{HeaderMap, StatusCode, header::CONTENT_TYPE};
 
 use super::{
     pushback,
-    verdict::{Class, Pushback, Retryable, Verdict},
+    verdict::{Awaited, Class, Pushback, Retryable, Verdict},
 };
 
 /// The header, or trailer, that holds the status code.
@@ -36,6 +38,7 @@ const NAMES: [&str; 17] = [
 ];
 
 impl Code {
+    const OK: Self = Self(0);
     const UNKNOWN: Self = Self(2);
     const DEADLINE_EXCEEDED: Self = Self(4);
     const PERMISSION_DENIED: Self = Self(7);
@@ -76,8 +79,15 @@ impl Code {
         }
     }
 
+    pub(super) fn is_ok(self) -> bool {
+        self == Self::OK
+    }
+
     fn verdict(self, headers: &HeaderMap) -> Verdict {
-        let asked = pushback::grpc_retry_pushback(headers);
+        self.asked(pushback::grpc_retry_pushback(headers))
+    }
+
+    fn asked(self, asked: Pushback) -> Verdict {
         let failure = Verdict::FAILURE.retryable(Retryable::Never).pushback(asked);
         match self {
             Self::UNAVAILABLE => failure.retryable(Retryable::IfIdempotent),
@@ -92,22 +102,72 @@ impl Code {
     }
 }
 
-/// What a head says: its own status, a proxy's answer, or nothing yet (`None`).
-pub(super) fn head(status: StatusCode, headers: &HeaderMap) -> Option<(Code, Verdict)> {
-    let code = match Code::read(headers) {
-        Some(code) => code,
-        None if status == StatusCode::OK && is_grpc(headers) => return None,
-        None if status == StatusCode::OK => Code::UNKNOWN,
-        None => Code::of_http(status),
-    };
-    Some((code, code.verdict(headers)))
+/// What a head says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Head {
+    /// Nothing yet: the trailers will.
+    Open,
+    /// Its own status.
+    Status(Code),
+    /// Of something on the way that does not speak gRPC; what its HTTP status means.
+    Foreign(Code),
 }
 
-/// What the end of a body says; a stream that ends without a status is not a success.
-pub(super) fn trailers(trailers: Option<&HeaderMap>) -> (Code, Verdict) {
+impl Head {
+    pub(super) fn read(status: StatusCode, headers: &HeaderMap) -> Self {
+        match Code::read(headers) {
+            Some(code) => Self::Status(code),
+            None if status == StatusCode::OK && is_grpc(headers) => Self::Open,
+            None => Self::Foreign(Code::of_http(status)),
+        }
+    }
+
+    /// What it leaves to the trailers.
+    pub(super) fn awaited(self) -> Option<Awaited> {
+        match self {
+            Self::Open => Some(Awaited::Status),
+            Self::Status(code) if code.is_ok() => Some(Awaited::Correction),
+            Self::Status(_) | Self::Foreign(_) => None,
+        }
+    }
+
+    pub(super) fn code(self) -> Option<Code> {
+        match self {
+            Self::Open => None,
+            Self::Status(code) | Self::Foreign(code) => Some(code),
+        }
+    }
+
+    /// A proxy says in HTTP's words when to come back.
+    pub(super) fn verdict(
+        self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        wall: impl FnOnce() -> SystemTime,
+    ) -> Verdict {
+        match self {
+            Self::Open => Verdict::SUCCESS,
+            Self::Status(code) => code.verdict(headers),
+            Self::Foreign(code) => {
+                let verdict = code.asked(pushback::retry_after(headers, wall()));
+                match status {
+                    StatusCode::TOO_MANY_REQUESTS => verdict.class(Class::Throttled),
+                    _ => verdict,
+                }
+            }
+        }
+    }
+}
+
+/// What the end of a body says whose head left this to it; a stream that ends without a status is not a success.
+pub(super) fn at_end(awaited: Awaited, trailers: Option<&HeaderMap>) -> (Code, Verdict) {
     let none = HeaderMap::new();
     let trailers = trailers.unwrap_or(&none);
-    let code = Code::read(trailers).unwrap_or(Code::UNKNOWN);
+    let unsaid = match awaited {
+        Awaited::Status => Code::UNKNOWN,
+        Awaited::Correction => Code::OK,
+    };
+    let code = Code::read(trailers).unwrap_or(unsaid);
     (code, code.verdict(trailers))
 }
 
@@ -139,8 +199,14 @@ mod tests {
     }
 
     fn of_head(status: u16, pairs: &[(&'static str, &str)]) -> Option<(&'static str, Verdict)> {
-        let status = StatusCode::from_u16(status).expect("a status");
-        head(status, &map(pairs)).map(|(code, verdict)| (code.as_str(), verdict))
+        let (status, headers) = (StatusCode::from_u16(status).expect("a status"), map(pairs));
+        let head = Head::read(status, &headers);
+        let verdict = head.verdict(status, &headers, || SystemTime::UNIX_EPOCH);
+        head.code().map(|code| (code.as_str(), verdict))
+    }
+
+    fn trailers(trailers: Option<&HeaderMap>) -> (Code, Verdict) {
+        at_end(Awaited::Status, trailers)
     }
 
     const GRPC: (&str, &str) = ("content-type", "application/grpc");

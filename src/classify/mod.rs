@@ -9,9 +9,12 @@ mod http;
 mod pushback;
 mod verdict;
 
-pub(crate) use self::evidence::chain;
 pub use self::{
     classifier::Classifier,
     evidence::Evidence,
     verdict::{Class, Pushback, Retryable, Verdict},
+};
+pub(crate) use self::{
+    evidence::chain,
+    verdict::{Awaited, Credit},
 };

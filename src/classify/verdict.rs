@@ -47,6 +47,38 @@ pub enum Retryable {
     Always,
 }
 
+/// What a good head leaves to the trailers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Awaited {
+    /// The status: a body that ends without one is a failure.
+    Status,
+    /// Nothing, unless they take back the status that the head had.
+    Correction,
+}
+
+/// What the end of an attempt is to a budget that counts ends (gRFC A6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Credit {
+    Success,
+    /// It is retried, or the server said not to.
+    Failure,
+    /// Neither, or not known yet.
+    None,
+}
+
+impl Credit {
+    pub(crate) fn of(verdict: &Verdict, success: bool) -> Self {
+        if success {
+            return Self::Success;
+        }
+        let stops = verdict.pushback == Pushback::Stop;
+        match verdict.retryable {
+            Retryable::Never if !stops => Self::None,
+            _ => Self::Failure,
+        }
+    }
+}
+
 /// The server's wish about when to be asked again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]

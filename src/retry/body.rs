@@ -1,15 +1,79 @@
 use std::fmt;
 
 use http::{
-    Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version,
+    Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version,
     header::CONTENT_LENGTH,
 };
 
-use super::policy::Replayable;
+use super::policy::{Replayable, RetryPolicy};
 use crate::{
     call::Stop,
+    classify::{Awaited, Credit, Verdict},
+    error::{BoxError, Error},
+    guarded::{End, Guarded, Settle},
     replay::{Recording, Replay, Tape},
 };
+
+/// Tells a budget that counts ends how a call ended whose head left that to the trailers. One that is dropped
+/// before counts as its head says: if that said nothing, nobody knows.
+#[derive(Debug)]
+pub struct Tally {
+    policy: RetryPolicy,
+    awaited: Awaited,
+    ended: bool,
+}
+
+impl Tally {
+    /// Leaves to the body what the head has left to it.
+    pub(super) fn over<B>(
+        policy: &RetryPolicy,
+        response: Response<B>,
+        verdict: &Verdict,
+    ) -> Response<Guarded<B, Self>> {
+        match policy.awaited(&response, verdict) {
+            Some(awaited) => {
+                response.map(|body| Guarded::watched(body, Self::new(policy, awaited)))
+            }
+            None => response.map(Guarded::unguarded),
+        }
+    }
+
+    fn new(policy: &RetryPolicy, awaited: Awaited) -> Self {
+        Self {
+            policy: policy.clone(),
+            awaited,
+            ended: false,
+        }
+    }
+
+    fn broke_off(&self, error: &BoxError) -> Credit {
+        let ours = error.downcast_ref::<Error>();
+        let classifier = &self.policy.settings().classifier;
+        ours.map_or(Credit::Failure, |error| {
+            Credit::of(&classifier.error(error), false)
+        })
+    }
+}
+
+impl Settle for Tally {
+    fn on_end(&mut self, end: End<'_>) {
+        let classifier = &self.policy.settings().classifier;
+        let credit = match end {
+            End::Complete { trailers } => classifier.credit_at_end(self.awaited, trailers),
+            End::Failed(error) => self.broke_off(error),
+        };
+        self.ended = true;
+        self.policy.count(credit);
+    }
+}
+
+impl Drop for Tally {
+    fn drop(&mut self) {
+        if !self.ended && self.awaited == Awaited::Correction {
+            self.policy.count(Credit::Success);
+        }
+    }
+}
 
 /// What another attempt is made of: a flat copy of the request, dearer parts only where they are needed.
 ///

@@ -12,15 +12,16 @@ use pin_project_lite::pin_project;
 use tower::Service;
 
 use super::{
-    body::Kept,
+    body::{Kept, Tally},
     policy::{Attempts, Ending, How, Next, Replayable, RetryPolicy},
 };
 use crate::{
     call::{Call, Deadline, Joined, attach, find, set_attempt},
-    classify::Verdict,
+    classify::{Credit, Verdict},
     clock::{self, LazyTimer},
     dispatch::Dispatch,
     error::{BoxError, Error, ErrorKind},
+    guarded::Guarded,
     replay::Replay,
 };
 
@@ -104,14 +105,15 @@ where
     S::Error: Into<BoxError>,
     B: Replay + 'static,
 {
-    type Output = Result<Response<RB>, Error>;
+    type Output = Result<Response<Guarded<RB, Tally>>, Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let _scope = clock::enter();
         let mut this = self.project();
         let polled = loop {
             let Some(calling) = this.calling.as_mut() else {
-                return poll_through(this.state.as_mut(), this.owned.as_deref(), cx);
+                let answer = ready!(poll_through(this.state.as_mut(), this.owned.as_deref(), cx));
+                return Poll::Ready(answer.map(|response| response.map(Guarded::unguarded)));
             };
             match this.state.as_mut().project() {
                 StateProj::Attempt { dispatch } => {
@@ -168,7 +170,7 @@ where
 }
 
 enum Step<RB> {
-    Return(Result<Response<RB>, Error>),
+    Return(Result<Response<Guarded<RB, Tally>>, Error>),
     BackOff(Option<Deadline>),
 }
 
@@ -219,6 +221,8 @@ impl<S, B: Replay + 'static> Calling<S, B> {
         let replayable = self.replayable(false);
         let attempt = self.attempts.begin(&self.shared.policy, replayable, now);
         set_attempt(request, attempt);
+        let policy = &self.shared.policy;
+        policy.count_previous(request.headers_mut(), attempt.number);
     }
 
     /// Begins the attempt after a wait.
@@ -245,16 +249,23 @@ impl<S, B: Replay + 'static> Calling<S, B> {
             Ok(response) => policy.settings().classifier.head(response, clock::wall),
             Err(error) => policy.settings().classifier.error(error),
         };
+        let credit = policy.credit(answer.as_ref().ok(), &verdict);
         if !self.attempts.is_plain_success(&verdict) {
-            return self.told(answer, verdict);
+            return self.told(answer, verdict, credit);
         }
-        self.attempts.succeeded(policy, &verdict, clock::recent);
-        Step::Return(answer)
+        self.attempts
+            .succeeded(policy, &verdict, credit, clock::recent);
+        Step::Return(answer.map(|response| Tally::over(policy, response, &verdict)))
     }
 
     /// Adds this answer to the call's story, of which it may be the end.
     #[cold]
-    fn told<RB>(&mut self, answer: Result<Response<RB>, Error>, verdict: Verdict) -> Step<RB> {
+    fn told<RB>(
+        &mut self,
+        answer: Result<Response<RB>, Error>,
+        verdict: Verdict,
+        credit: Credit,
+    ) -> Step<RB> {
         let now = clock::recent();
         let (policy, replayable) = (&self.shared.policy, self.replayable(answer.is_ok()));
         let classifier = &policy.settings().classifier;
@@ -265,6 +276,7 @@ impl<S, B: Replay + 'static> Calling<S, B> {
         let ending = Ending {
             how,
             verdict,
+            credit,
             replayable,
         };
         let unit = policy.settings().random.unit();
@@ -272,7 +284,10 @@ impl<S, B: Replay + 'static> Calling<S, B> {
         match self.attempts.ended(policy, &ending, now, unit) {
             Next::Again => Step::BackOff(None),
             Next::AgainAfter(wait) => Step::BackOff(Some(Deadline::after(now, wait))),
-            Next::Final => Step::Return(self.with_report(answer, &verdict, now)),
+            Next::Final => {
+                let answer = self.with_report(answer, &verdict, now);
+                Step::Return(answer.map(|response| Tally::over(policy, response, &verdict)))
+            }
         }
     }
 

@@ -13,6 +13,19 @@
 //! | 409 | only with a key that may be running | no |
 //! | 501, 505, TLS, open breaker, other 4xx, success | no | no |
 //!
+//! With [`Classifier::grpc`](crate::classify::Classifier::grpc) every method is a POST, so that what a call says of
+//! itself decides:
+//!
+//! | outcome | idempotent, safe, or with a key | others |
+//! |---|---|---|
+//! | could not connect, refused stream: not processed | yes | yes |
+//! | `UNAVAILABLE`, reset, attempt timeout; 429, 502, 503, 504 of a proxy | yes | no |
+//! | `RESOURCE_EXHAUSTED` with `grpc-retry-pushback-ms` | yes | no |
+//! | every other code, a status after messages | no | no |
+//!
+//! The server is told of earlier attempts by `grpc-previous-rpc-attempts`, and its `grpc-retry-pushback-ms` is the
+//! wait exactly; a negative or malformed one ends the call. [`Budget::grpc_throttling`] is the throttling of gRFC A6.
+//!
 //! [`CallPolicy::idempotent`](crate::CallPolicy::idempotent) says it for one call, either way.
 //!
 //! # When
@@ -39,6 +52,7 @@ mod policy;
 mod service;
 
 pub use self::{
+    body::Tally,
     config::{
         Backoff, DEFAULT_BUDGET_PER_SECOND, DEFAULT_BUDGET_RATIO, DEFAULT_BUDGET_START,
         DEFAULT_INITIAL_BACKOFF, DEFAULT_KEY_HEADER, DEFAULT_MAX_ATTEMPTS, DEFAULT_MAX_BACKOFF,

@@ -12,15 +12,17 @@ use pin_project_lite::pin_project;
 use tower::Service;
 
 use super::{
+    body::Tally,
     future::{Calling, ResponseFuture, Shared},
     policy::{Attempts, Ending, How, Next, Replayable, RetryPolicy},
 };
 use crate::{
     call::{self, Call, CallPolicy, Deadline, Joined, Outcome},
-    classify::{Classifier, Evidence, Verdict},
+    classify::{Classifier, Credit, Evidence, Verdict},
     clock::{self, LazyTimer},
     dispatch::Held,
     error::{BoxError, Error, ErrorKind},
+    guarded::Guarded,
     replay::Replay,
 };
 
@@ -54,7 +56,7 @@ where
     S::Error: Into<BoxError>,
     B: Replay + 'static,
 {
-    type Response = Response<RB>;
+    type Response = Response<Guarded<RB, Tally>>;
     type Error = Error;
     type Future = ResponseFuture<S, B>;
 
@@ -264,6 +266,7 @@ fn ending<T, E>(outcome: &Result<T, E>, verdict: Verdict) -> Ending {
     Ending {
         how: How::Error(ErrorKind::Upstream, Outcome::Failed(name)),
         verdict,
+        credit: Credit::of(&verdict, verdict.class.is_success()),
         replayable: Replayable::Yes,
     }
 }

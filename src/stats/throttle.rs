@@ -1,7 +1,13 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::budget::Budget;
+use crate::error::InvalidSetting;
+
+/// The most that gRPC's service config allows.
+const MAX_TOKENS: u32 = 1_000;
+
 /// Tokens are counted in thousandths, as gRFC A6 counts the ratio.
-pub(crate) const MILLI: u32 = 1_000;
+const MILLI: u32 = 1_000;
 
 /// The throttling of retries that gRFC A6 describes: failures take a token, successes bring a part of one, and retries go
 /// while more than half of the tokens are there.
@@ -77,6 +83,55 @@ impl Throttle {
     }
 }
 
+impl Budget {
+    /// The `retryThrottling` of a gRPC service config, by the rule of [gRFC A6]: it starts with `max_tokens`; every
+    /// attempt that fails with a status that is retried, and every one whose server says not to retry, takes one, in
+    /// whatever call; every success brings `token_ratio` of one. Calls are retried while more than half of
+    /// `max_tokens` are there, and a failure counts before its own retry is decided on.
+    ///
+    /// A status that is not retried, and a response that is dropped before its end, count as neither. Unlike A6 counts
+    /// it, so does a failure of which it is known that nothing was processed: no kind of retry is free.
+    ///
+    /// `max_tokens`: 1 to 1000. `token_ratio`: 0.001 to 1000; decimals beyond the third are ignored.
+    ///
+    /// ```
+    /// use evenkeel::{Budget, Retry, classify::Classifier};
+    ///
+    /// let policy = Retry::default()
+    ///     .classifier(Classifier::grpc())
+    ///     .budget(Budget::grpc_throttling(10, 0.1)?)
+    ///     .build()?;
+    /// # Ok::<(), evenkeel::InvalidSetting>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If a number is out of range or not finite.
+    ///
+    /// [gRFC A6]: https://github.com/grpc/proposal/blob/master/A6-client-retries.md#throttling-retry-attempts-and-hedged-rpcs
+    pub fn grpc_throttling(max_tokens: u32, token_ratio: f64) -> Result<Self, InvalidSetting> {
+        let field = "Budget::max_tokens";
+        if !(1..=MAX_TOKENS).contains(&max_tokens) {
+            return Err(InvalidSetting::new(field, max_tokens, "1 to 1000"));
+        }
+        let field = "Budget::token_ratio";
+        if !(0.001..=f64::from(MAX_TOKENS)).contains(&token_ratio) {
+            return Err(InvalidSetting::new(field, token_ratio, "0.001 to 1000"));
+        }
+        let throttle = Throttle::new(max_tokens * MILLI, thousandths(token_ratio));
+        Ok(Self::from_throttle(throttle))
+    }
+}
+
+/// Cut off after the third decimal; 0.57 is 570, though as a double it lies a little below.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "in range: checked by the caller"
+)]
+fn thousandths(ratio: f64) -> u32 {
+    (ratio * f64::from(MILLI) + 1e-9).floor() as u32
+}
+
 #[cfg(test)]
 mod tests {
     use std::thread;
@@ -138,6 +193,43 @@ mod tests {
             }
         });
         assert_eq!(throttle.level(), 500 * MILLI);
+    }
+
+    #[test]
+    fn a_token_ratio_is_cut_off_after_the_third_decimal_and_not_before() {
+        for (ratio, expected) in [
+            (0.1, 100),
+            (0.57, 570),
+            (0.001, 1),
+            (0.0019, 1),
+            (0.1239, 123),
+            (1.005, 1_005),
+            (1_000.0, 1_000_000),
+        ] {
+            assert_eq!(thousandths(ratio), expected, "{ratio}");
+        }
+        for millis in 1..=10_000_u32 {
+            assert_eq!(thousandths(f64::from(millis) / 1_000.0), millis);
+        }
+    }
+
+    #[test]
+    fn throttling_out_of_range_is_refused_with_its_field() {
+        for (max_tokens, ratio, field) in [
+            (0, 0.1, "Budget::max_tokens"),
+            (1_001, 0.1, "Budget::max_tokens"),
+            (u32::MAX, 0.1, "Budget::max_tokens"),
+            (10, 0.0, "Budget::token_ratio"),
+            (10, 0.000_9, "Budget::token_ratio"),
+            (10, -0.1, "Budget::token_ratio"),
+            (10, f64::NAN, "Budget::token_ratio"),
+            (10, f64::INFINITY, "Budget::token_ratio"),
+        ] {
+            let refused = Budget::grpc_throttling(max_tokens, ratio).expect_err(field);
+            assert_eq!(refused.field(), field);
+        }
+        assert!(Budget::grpc_throttling(1, 0.001).is_ok());
+        assert!(Budget::grpc_throttling(1_000, 1_000.0).is_ok());
     }
 
     proptest! {

@@ -14,7 +14,7 @@ use crate::{
     call::{
         Attempt, AttemptReport, Call, Deadline, Disposition, EndpointFacts, Joined, Outcome, Report,
     },
-    classify::{Pushback, Retryable, Verdict},
+    classify::{Credit, Pushback, Retryable, Verdict},
     error::ErrorKind,
     stats::budget::Token,
 };
@@ -53,6 +53,7 @@ struct Left {
 pub(crate) struct Ending {
     pub(crate) how: How,
     pub(crate) verdict: Verdict,
+    pub(crate) credit: Credit,
     pub(crate) replayable: Replayable,
 }
 
@@ -150,8 +151,10 @@ impl Attempts {
         &self,
         policy: &RetryPolicy,
         verdict: &Verdict,
+        credit: Credit,
         now: impl FnOnce() -> Instant,
     ) {
+        policy.count(credit);
         self.call().settle(verdict.disposition);
         if self.call().deadline() != Deadline::NEVER {
             policy.succeeded(now().saturating_duration_since(self.started));
@@ -168,6 +171,8 @@ impl Attempts {
     ) -> Next {
         mem::take(&mut self.token).spend();
         let left = self.note(ending, now);
+        // First of all: a failure counts before its own retry is decided on.
+        policy.count(ending.credit);
         if is_good(&ending.verdict) {
             policy.succeeded(now.saturating_duration_since(self.started));
             return Next::Final;
@@ -184,11 +189,12 @@ impl Attempts {
                 self.too_early |= ending.verdict.retryable == Retryable::OnceIfIdempotent;
                 if let Pushback::Exactly(_) = ending.verdict.pushback {
                     (self.backoff_since, self.previous_delay) = (self.number, None);
+                } else if !delay.is_zero() {
+                    self.previous_delay = Some(delay);
                 }
                 if delay.is_zero() {
                     return Next::Again;
                 }
-                self.previous_delay = Some(delay);
                 Next::AgainAfter(delay)
             }
         }

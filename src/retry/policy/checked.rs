@@ -3,11 +3,16 @@ use std::{
     time::{Duration, Instant},
 };
 
+use http::{HeaderMap, HeaderName, Response};
+
 use crate::{
+    classify::{Awaited, Credit, Verdict},
     error::InvalidSetting,
     retry::config::{Backoff, BudgetChoice, Retry},
     stats::{budget::Budget, quantile::RecentMedian},
 };
+
+const PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
 
 /// Checked settings of retries, with the budget and the recent durations of one destination.
 ///
@@ -85,6 +90,45 @@ impl RetryPolicy {
         if let Some(budget) = &self.0.budget {
             budget.deposit(now);
         }
+    }
+
+    /// What an answer is to the budget, if that counts ends.
+    pub(crate) fn credit<B>(&self, response: Option<&Response<B>>, verdict: &Verdict) -> Credit {
+        match response {
+            _ if !self.counts_ends() => Credit::None,
+            Some(response) => self.settings().classifier.credit(response, verdict),
+            None => Credit::of(verdict, false),
+        }
+    }
+
+    /// What the budget, if it counts ends, has to learn from the end of this response's body.
+    pub(crate) fn awaited<B>(&self, response: &Response<B>, verdict: &Verdict) -> Option<Awaited> {
+        let open = self.counts_ends() && verdict.class.is_success();
+        open.then(|| self.settings().classifier.awaited(response))?
+    }
+
+    fn counts_ends(&self) -> bool {
+        self.budget().is_some_and(Budget::counts_ends)
+    }
+
+    /// Tells the budget how an attempt ended.
+    pub(crate) fn count(&self, credit: Credit) {
+        match (self.budget(), credit) {
+            (Some(budget), Credit::Success) => budget.succeeded(),
+            (Some(budget), Credit::Failure) => budget.failed(),
+            (None, _) | (_, Credit::None) => {}
+        }
+    }
+
+    /// Tells a gRPC server how often the call went out before (gRFC A6), whatever a caller that forwards one says.
+    pub(crate) fn count_previous(&self, headers: &mut HeaderMap, number: u32) {
+        if !self.settings().classifier.is_grpc() {
+            return;
+        }
+        match number {
+            ..=1 => headers.remove(PREVIOUS_ATTEMPTS),
+            _ => headers.insert(PREVIOUS_ATTEMPTS, (number - 1).into()),
+        };
     }
 
     /// An attempt succeeded after this time.

@@ -120,7 +120,9 @@ impl RetryPolicy {
         let another = situation.attempts.saturating_add(1) < situation.max_attempts
             && situation.may_repeat()
             && situation.replayable == Replayable::Yes
-            && self.budget().is_none_or(|budget| budget.has_token(now));
+            && self
+                .budget()
+                .is_none_or(|budget| budget.allows_another(now));
         another.then_some(total / 2).filter(|half| !half.is_zero())
     }
 
