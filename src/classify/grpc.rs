@@ -332,4 +332,48 @@ mod tests {
         assert_eq!(told.retryable, Retryable::IfIdempotent);
         assert_eq!(told.pushback, Pushback::Exactly(Duration::from_millis(250)));
     }
+
+    fn awaited(pairs: &[(&'static str, &str)]) -> Option<Awaited> {
+        Head::read(StatusCode::OK, &map(pairs)).awaited()
+    }
+
+    #[test]
+    fn a_head_that_says_ok_stands_unless_trailers_take_it_back() {
+        assert_eq!(awaited(&[GRPC]), Some(Awaited::Status));
+        let ok = awaited(&[GRPC, ("grpc-status", "0")]).expect("may be taken back");
+        assert_eq!(at_end(ok, None), (Code::OK, Verdict::SUCCESS));
+        let other = map(&[("other", "x")]);
+        assert_eq!(at_end(ok, Some(&other)), (Code::OK, Verdict::SUCCESS));
+        let taken_back = map(&[("grpc-status", "14")]);
+        assert_eq!(at_end(ok, Some(&taken_back)).1.class, Class::Failure);
+        for said in ["14", "5", "garbage"] {
+            assert_eq!(awaited(&[GRPC, ("grpc-status", said)]), None, "{said}");
+        }
+        assert_eq!(awaited(&[("content-type", "text/html")]), None);
+    }
+
+    #[test]
+    fn a_proxy_says_in_the_words_of_http_when_to_come_back() {
+        let asked = |status, pairs: &[_]| of_head(status, pairs).expect("a proxy").1;
+        let pause = ("retry-after", "2");
+        let (busy, down) = (asked(429, &[pause]), asked(503, &[pause]));
+        let after = Pushback::After(Duration::from_secs(2));
+        assert_eq!((busy.class, busy.pushback), (Class::Throttled, after));
+        assert_eq!((down.class, down.pushback), (Class::Failure, after));
+        assert_eq!(down.retryable, Retryable::IfIdempotent);
+        assert_eq!(
+            asked(503, &[("grpc-retry-pushback-ms", "1")]).pushback,
+            Pushback::None
+        );
+        let own = asked(200, &[GRPC, ("grpc-status", "14"), pause]);
+        assert_eq!(own.pushback, Pushback::None, "gRPC has a word of its own");
+    }
+
+    #[test]
+    fn the_status_of_the_head_goes_before_its_http_status() {
+        for (status, said, code) in [(503, "5", "NOT_FOUND"), (200, "14", "UNAVAILABLE")] {
+            let head = of_head(status, &[("grpc-status", said)]).expect("a status");
+            assert_eq!(head.0, code);
+        }
+    }
 }

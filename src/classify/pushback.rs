@@ -217,13 +217,57 @@ mod tests {
         assert_eq!(retry_after(&headers, wall()), after(9_000));
     }
 
+    fn read_grpc(values: &[&str]) -> Pushback {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            let value = HeaderValue::from_bytes(value.as_bytes()).expect("a header value");
+            headers.append("grpc-retry-pushback-ms", value);
+        }
+        grpc_retry_pushback(&headers)
+    }
+
+    // BKO-11, grpc/proposal#12, thomhurst/Kevlar#465
+    #[test]
+    fn a_pushback_of_grpc_is_exact_and_what_is_no_number_of_it_forbids() {
+        assert_eq!(read_grpc(&[]), Pushback::None);
+        for (value, millis) in [
+            ("250", 250),
+            ("0", 0),
+            ("007", 7),
+            ("2147483647", 2_147_483_647),
+        ] {
+            let exactly = Pushback::Exactly(Duration::from_millis(millis));
+            assert_eq!(read_grpc(&[value]), exactly, "{value}");
+        }
+        for value in [
+            "-1",
+            "-0",
+            "abc",
+            "+5",
+            "",
+            "1.5",
+            "1 2",
+            "0x10",
+            "250ms",
+            "\u{662}",
+            "2147483648",
+            "4294967296",
+            "18446744073709551616",
+        ] {
+            assert_eq!(read_grpc(&[value]), Pushback::Stop, "{value:?}");
+        }
+        assert_eq!(read_grpc(&["1", "1"]), Pushback::Stop, "which of them?");
+    }
+
     proptest! {
         #[test]
         fn no_value_panics(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
             if let Ok(value) = HeaderValue::from_bytes(&bytes) {
                 let mut headers = HeaderMap::new();
-                headers.insert(RETRY_AFTER, value);
+                headers.insert(RETRY_AFTER, value.clone());
                 let _ = retry_after(&headers, wall());
+                headers.insert("grpc-retry-pushback-ms", value);
+                assert_ne!(grpc_retry_pushback(&headers), Pushback::None);
             }
         }
 

@@ -568,6 +568,95 @@ mod tests {
         assert_eq!(decided(&first(), stop), Err(Stop::ServerForbids));
     }
 
+    // BKO-11, grpc/proposal#12, thomhurst/Kevlar#465
+    #[test]
+    fn an_exact_pushback_is_waited_to_the_millisecond_wherever_the_next_attempt_goes() {
+        let exactly = |millis| Verdict::FAILURE.pushback(Pushback::Exactly(ms(millis)));
+        let elsewhere = Situation {
+            untried: true,
+            ..first()
+        };
+        for situation in [first(), elsewhere] {
+            for millis in [0, 1, 250, 30_000] {
+                assert_eq!(decided(&situation, exactly(millis)), Ok(ms(millis)));
+            }
+            let asked = ms(30_001);
+            assert_eq!(
+                decided(&situation, exactly(30_001)),
+                Err(Stop::PushbackTooLong { asked })
+            );
+        }
+    }
+
+    #[test]
+    fn an_exact_pushback_stays_within_attempts_deadline_budget_and_harmlessness() {
+        let now = Instant::now();
+        let verdict = Verdict::FAILURE.pushback(Pushback::Exactly(ms(250)));
+        let last = Situation {
+            attempts: 3,
+            ..first()
+        };
+        let max_attempts = 3;
+        assert_eq!(
+            decided(&last, verdict),
+            Err(Stop::AttemptsExhausted { max_attempts })
+        );
+        assert_eq!(decided(&post(None), verdict), Err(Stop::NotIdempotent));
+        let asked = ms(250);
+        let hurried = Situation {
+            deadline: Deadline::after(now, asked),
+            ..first()
+        };
+        assert_eq!(
+            answer(&policy(), &hurried, verdict, now),
+            Err(Stop::PushbackTooLong { asked })
+        );
+        let poor = policy().with_budget(Budget::new(1.0, 0.0, 5).expect("valid"));
+        assert_eq!(
+            answer(&poor, &first(), verdict, now),
+            Err(Stop::BudgetEmpty)
+        );
+    }
+
+    #[test]
+    fn after_an_exact_pushback_the_backoff_starts_anew() {
+        let pushed_back_once = Situation {
+            attempts: 2,
+            backoff_since: 1,
+            ..first()
+        };
+        assert_eq!(decided(&pushed_back_once, Verdict::FAILURE), Ok(ms(100)));
+    }
+
+    #[test]
+    fn throttling_by_failures_takes_nothing_for_a_retry() {
+        let now = Instant::now();
+        let budget = Budget::grpc_throttling(4, 0.5).expect("valid");
+        let policy = policy().with_budget(budget.clone());
+        for _ in 0..9 {
+            assert!(answer(&policy, &first(), Verdict::FAILURE, now).is_ok());
+        }
+        budget.failed();
+        let total = Situation {
+            attempts: 0,
+            deadline: Deadline::after(now, ms(1_000)),
+            ..first()
+        };
+        assert!(answer(&policy, &first(), Verdict::FAILURE, now).is_ok());
+        assert_eq!(
+            policy.attempt_limit(&total, now, now),
+            None,
+            "its failure would throttle its own retry"
+        );
+        budget.failed();
+        assert_eq!(
+            answer(&policy, &first(), Verdict::FAILURE, now),
+            Err(Stop::BudgetEmpty)
+        );
+        budget.succeeded();
+        assert!(answer(&policy, &first(), Verdict::FAILURE, now).is_ok());
+    }
+
     #[test]
     fn only_the_first_retry_is_at_once_and_only_elsewhere() {
         let there = Situation {
