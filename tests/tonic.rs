@@ -27,8 +27,8 @@ use std::{
 
 use echo::{Message, echo_client::EchoClient};
 use evenkeel::{
-    CallPolicy, Channel, ClientBuilder, DeadlineLayer, Disposition, Ejection, Endpoint, Error,
-    ErrorKind, IdempotencyKeys, Retry, RetryLayer, classify::Classifier,
+    Budget, CallPolicy, Channel, ClientBuilder, DeadlineLayer, Disposition, Ejection, Endpoint,
+    Error, ErrorKind, IdempotencyKeys, Retry, RetryLayer, classify::Classifier,
 };
 use futures::{StreamExt, stream};
 use grpc::{Act, EchoServer};
@@ -776,4 +776,81 @@ async fn layers_by_hand_around_a_channel_of_tonics_own() {
     assert_eq!(status.code(), Code::Unavailable, "{status}");
     assert_eq!(ours(&status).report().attempts().len(), 3, "{status}");
     assert_eq!(ours(&status).disposition(), Disposition::NotSent);
+}
+
+// ===== retries by status =====
+
+// gRFC A6
+#[tokio::test]
+async fn an_unavailable_answer_is_sent_again_and_the_server_told_how_often() {
+    let unavailable = || Act::Fail(Status::unavailable("down"));
+    let server = EchoServer::start([unavailable(), unavailable()]);
+    let channel = builder([server.address()])
+        .method(UNARY, CallPolicy::new().idempotent(true))
+        .build_tonic(Ok)
+        .expect("valid");
+    let reply = EchoClient::new(channel).unary(message("x")).await;
+    assert_eq!(reply.expect("the third answers").into_inner().text, "x");
+    let told: Vec<_> = server
+        .seen()
+        .iter()
+        .map(|seen| seen.metadata.get("grpc-previous-rpc-attempts").cloned())
+        .collect();
+    let number = |number| Some(http::HeaderValue::from(number));
+    assert_eq!(told, [None, number(1), number(2)]);
+}
+
+// BKO-11, grpc/proposal#12
+#[tokio::test]
+async fn the_pushback_of_a_status_is_kept_to() {
+    let pushed_back = |wish: &'static str| {
+        let mut status = Status::unavailable("busy");
+        let wish = wish.parse().expect("ASCII");
+        status.metadata_mut().insert("grpc-retry-pushback-ms", wish);
+        Act::Fail(status)
+    };
+    let server = EchoServer::start([pushed_back("250"), Act::Answer, pushed_back("-1")]);
+    let channel = builder([server.address()])
+        .method(UNARY, CallPolicy::new().idempotent(true))
+        .build_tonic(Ok)
+        .expect("valid");
+    let mut echo = EchoClient::new(channel);
+    let start = Instant::now();
+    echo.unary(message("x")).await.expect("the second answers");
+    assert!(start.elapsed() >= millis(250), "{:?}", start.elapsed());
+    let status = echo.unary(message("x")).await.expect_err("it forbids");
+    assert_eq!((status.code(), server.calls()), (Code::Unavailable, 3));
+}
+
+// gRFC A6
+#[tokio::test]
+async fn failures_throttle_retries_until_successes_bring_the_tokens_back() {
+    let server = EchoServer::start([]);
+    let budget = Budget::grpc_throttling(4, 0.5).expect("valid");
+    let channel = builder([server.address()])
+        .no_circuit_breaker()
+        .method("evenkeel.test.v1.Echo", CallPolicy::new().idempotent(true))
+        .retry(Retry::default().budget(budget.clone()))
+        .build_tonic(Ok)
+        .expect("valid");
+    let mut echo = EchoClient::new(channel);
+    let tokens = || budget.balance(Instant::now());
+    server.script([
+        Act::Fail(Status::unavailable("")),
+        Act::Fail(Status::unavailable("")),
+    ]);
+    assert!(echo.unary(message("x")).await.is_err());
+    assert_eq!((server.calls(), tokens()), (2, 2.0), "no third attempt");
+    // One answer has its status in the trailers, as has each stream.
+    assert!(echo.unary(message("x")).await.is_ok());
+    assert_eq!(tokens(), 2.5);
+    let stream = echo.repeat(message("x")).await.expect("a stream");
+    let replies: Vec<_> = stream.into_inner().collect().await;
+    assert!(replies.iter().all(Result::is_ok));
+    assert_eq!(tokens(), 3.0);
+    server.script([Act::FailLate(Status::unavailable(""))]);
+    let stream = echo.repeat(message("x")).await.expect("a stream");
+    let replies: Vec<_> = stream.into_inner().collect().await;
+    assert!(replies.iter().any(Result::is_err));
+    assert_eq!((server.calls(), tokens()), (5, 2.0), "not sent again");
 }

@@ -188,9 +188,10 @@ impl Classifier {
     /// How a report names a response.
     pub(crate) fn answer<B>(&self, response: &Response<B>) -> Outcome {
         let code = self.grpc_head(response).and_then(grpc::Head::code);
-        code.map_or(Outcome::Status(response.status()), |code| {
-            Outcome::Grpc(code.as_str())
-        })
+        match code {
+            Some(code) => Outcome::Grpc(code.as_str()),
+            None => Outcome::Status(response.status()),
+        }
     }
 
     /// The verdict on an error.
