@@ -854,3 +854,47 @@ async fn failures_throttle_retries_until_successes_bring_the_tokens_back() {
     assert!(replies.iter().any(Result::is_err));
     assert_eq!((server.calls(), tokens()), (5, 2.0), "not sent again");
 }
+
+fn unavailable() -> Act {
+    Act::Fail(Status::unavailable("draining"))
+}
+
+#[tokio::test]
+async fn an_idempotent_method_is_tried_elsewhere_when_a_server_is_unavailable() {
+    let [drains, server] = [(); 2].map(|()| EchoServer::start([]));
+    drains.script(vec![unavailable(); 100]);
+    let build = || builder([drains.address(), server.address()]).ejection(Ejection::off()).no_circuit_breaker();
+    let declared = build().method(UNARY, CallPolicy::new().idempotent(true));
+    let mut echo = EchoClient::new(declared.build_tonic(Ok).expect("valid"));
+    for _ in 0..8 {
+        echo.unary(message("x")).await.expect("answered elsewhere");
+    }
+    let retried = drains.calls();
+    assert!(retried > 0 && server.calls() == 8);
+
+    let mut plain = EchoClient::new(build().build_tonic(Ok).expect("valid"));
+    let mut failed = 0;
+    for _ in 0..20 {
+        failed += usize::from(plain.unary(message("x")).await.is_err());
+    }
+    assert!(failed > 0 && failed == drains.calls() - retried, "each failure was one attempt");
+
+    let mut said = Request::new(message("x"));
+    said.extensions_mut().insert(CallPolicy::new().safe(true));
+    plain.unary(said).await.expect("this call may be repeated");
+}
+
+#[tokio::test]
+async fn a_status_of_the_server_after_failed_attempts_tells_their_story() {
+    let server = EchoServer::start(vec![unavailable(); 3]);
+    let channel = builder([server.address()])
+        .ejection(Ejection::off())
+        .method(UNARY, CallPolicy::new().idempotent(true));
+    let mut echo = EchoClient::new(channel.build_tonic(Ok).expect("valid"));
+    let status = echo.unary(message("x")).await.expect_err("unavailable");
+    assert_eq!((status.code(), status.message()), (Code::Unavailable, "draining"));
+    let error = ours(&status);
+    assert_eq!((error.kind(), error.disposition()), (ErrorKind::Upstream, Disposition::Answered));
+    assert_eq!(error.report().attempts().len(), 3, "{error}");
+    assert_eq!(server.calls(), 3);
+}
