@@ -130,6 +130,64 @@ async fn a_bidirectional_call_starts_before_its_first_message() {
     let answers = answers.expect("not waited for").expect("a stream");
     assert_eq!(server.streams(), 1);
     drop(answers);
+    let limit = Instant::now() + Duration::from_secs(5);
+    while server.streams() > 0 {
+        assert!(Instant::now() < limit, "the server was not told");
+        sleep(millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_is_given_up_before_its_head_is_over_for_the_server_too() {
+    let slow = Act::AnswerAfter(Duration::from_secs(60));
+    let server = EchoServer::start([slow.clone(), slow]);
+    let mut echo = client([server.address()]);
+    let mut short = Request::new(stream::pending());
+    short
+        .extensions_mut()
+        .insert(CallPolicy::new().deadline(millis(200)));
+    let status = echo.chat(short).await.expect_err("too slow");
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    let dropped = tokio::time::timeout(millis(200), echo.unary(message("x"))).await;
+    assert!(dropped.is_err() && server.calls() == 2);
+    let limit = Instant::now() + Duration::from_secs(5);
+    while server.running() > 0 {
+        assert!(Instant::now() < limit, "the server was not told");
+        sleep(millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn an_interceptor_and_a_signature_stand_where_tonic_has_them() {
+    let server = EchoServer::start([]);
+    let channel = builder([server.address()])
+        .before_attempt(|parts, attempt| _ = parts.headers.insert("x-attempt", attempt.into()))
+        .build_tonic(Ok)
+        .expect("valid");
+    let mut echo = EchoClient::with_interceptor(channel, |mut request: Request<()>| {
+        request
+            .metadata_mut()
+            .insert("x-tenant", "blue".parse().expect("metadata"));
+        Ok(request)
+    });
+    echo.unary(message("x")).await.expect("an answer");
+    let metadata = server.seen().pop().expect("a call").metadata;
+    assert_eq!(metadata["x-tenant"], "blue");
+    assert_eq!(metadata["x-attempt"], "1");
+}
+
+#[tokio::test]
+async fn without_endpoints_the_origins_name_is_looked_up() {
+    let server = EchoServer::start([]);
+    let origin = format!("http://localhost:{}", server.address().port());
+    let channel = Channel::builder(origin).build_tonic(Ok).expect("valid");
+    assert!(
+        channel.endpoints().is_empty(),
+        "nothing is looked up before the first call"
+    );
+    let mut echo = EchoClient::new(channel.clone());
+    echo.unary(message("x")).await.expect("an answer");
+    assert!(!channel.endpoints().is_empty());
 }
 
 #[tokio::test]
@@ -693,6 +751,51 @@ fn a_call_whose_runtime_ends_is_over_and_the_next_one_elsewhere_works() {
 // ===== what servers say =====
 
 #[tokio::test]
+async fn a_stream_that_breaks_after_a_message_is_not_begun_again() {
+    let server = Server::start([]);
+    server.script([Reply::grpc_message(b"").cut()]);
+    let mut request = Request::new(message("x"));
+    request
+        .extensions_mut()
+        .insert(CallPolicy::new().idempotent(true));
+    let mut echo = client([server.address()]);
+    let mut replies = echo.repeat(request).await.expect("a head").into_inner();
+    assert!(replies.message().await.expect("one message").is_some());
+    let status = replies.message().await.expect_err("then a reset");
+    assert_eq!(status.code(), Code::Internal, "{status}");
+    assert_eq!(server.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn what_a_proxy_answers_is_read_by_the_published_mapping() {
+    let server = Server::start([]);
+    for (reply, code) in [
+        (
+            Reply::status(502)
+                .header("content-type", "text/html")
+                .body("<html>"),
+            Code::Unavailable,
+        ),
+        (Reply::status(403), Code::PermissionDenied),
+        (Reply::ok("<html>login</html>"), Code::Unknown),
+    ] {
+        server.script([reply]);
+        let sent = server.seen().len();
+        let status = client([server.address()]).unary(message("x")).await;
+        let status = status.expect_err("no answer of gRPC's");
+        assert_eq!(status.code(), code, "{status}");
+        assert_eq!(server.seen().len(), sent + 1, "not idempotent: sent once");
+    }
+    server.script([Reply::status(502)]);
+    server.otherwise(Reply::grpc_message(b"").trailers([("grpc-status", "0")]));
+    let safe = builder([server.address()]).method(UNARY, CallPolicy::new().safe(true));
+    let mut echo = EchoClient::new(safe.build_tonic(Ok).expect("valid"));
+    echo.unary(message("x"))
+        .await
+        .expect("the proxy found another server");
+}
+
+#[tokio::test]
 async fn details_that_are_no_base64_are_dropped_and_no_panic() {
     let server = Server::start([]);
     let details = ("grpc-status-details-bin", "***");
@@ -863,7 +966,11 @@ fn unavailable() -> Act {
 async fn an_idempotent_method_is_tried_elsewhere_when_a_server_is_unavailable() {
     let [drains, server] = [(); 2].map(|()| EchoServer::start([]));
     drains.script(vec![unavailable(); 100]);
-    let build = || builder([drains.address(), server.address()]).ejection(Ejection::off()).no_circuit_breaker();
+    let build = || {
+        builder([drains.address(), server.address()])
+            .ejection(Ejection::off())
+            .no_circuit_breaker()
+    };
     let declared = build().method(UNARY, CallPolicy::new().idempotent(true));
     let mut echo = EchoClient::new(declared.build_tonic(Ok).expect("valid"));
     for _ in 0..8 {
@@ -877,7 +984,10 @@ async fn an_idempotent_method_is_tried_elsewhere_when_a_server_is_unavailable() 
     for _ in 0..20 {
         failed += usize::from(plain.unary(message("x")).await.is_err());
     }
-    assert!(failed > 0 && failed == drains.calls() - retried, "each failure was one attempt");
+    assert!(
+        failed > 0 && failed == drains.calls() - retried,
+        "each failure was one attempt"
+    );
 
     let mut said = Request::new(message("x"));
     said.extensions_mut().insert(CallPolicy::new().safe(true));
@@ -892,9 +1002,15 @@ async fn a_status_of_the_server_after_failed_attempts_tells_their_story() {
         .method(UNARY, CallPolicy::new().idempotent(true));
     let mut echo = EchoClient::new(channel.build_tonic(Ok).expect("valid"));
     let status = echo.unary(message("x")).await.expect_err("unavailable");
-    assert_eq!((status.code(), status.message()), (Code::Unavailable, "draining"));
+    assert_eq!(
+        (status.code(), status.message()),
+        (Code::Unavailable, "draining")
+    );
     let error = ours(&status);
-    assert_eq!((error.kind(), error.disposition()), (ErrorKind::Upstream, Disposition::Answered));
+    assert_eq!(
+        (error.kind(), error.disposition()),
+        (ErrorKind::Upstream, Disposition::Answered)
+    );
     assert_eq!(error.report().attempts().len(), 3, "{error}");
     assert_eq!(server.calls(), 3);
 }

@@ -171,6 +171,14 @@ pub(super) fn at_end(awaited: Awaited, trailers: Option<&HeaderMap>) -> (Code, V
     (code, code.verdict(trailers))
 }
 
+/// The code that stands for an answer that is not gRPC's, such as a proxy's page; `None` for one that is.
+pub(crate) fn foreign(status: StatusCode, headers: &HeaderMap) -> Option<u8> {
+    match Head::read(status, headers) {
+        Head::Foreign(code) => Some(code.0),
+        Head::Open | Head::Status(_) => None,
+    }
+}
+
 fn is_grpc(headers: &HeaderMap) -> bool {
     let media = headers.get(CONTENT_TYPE).map(|value| value.as_bytes());
     media.is_some_and(|media| {

@@ -16,5 +16,6 @@ pub use self::{
 };
 pub(crate) use self::{
     evidence::chain,
+    grpc::foreign,
     verdict::{Awaited, Credit},
 };

@@ -53,6 +53,7 @@ pub struct EchoServer {
 struct State {
     script: Mutex<VecDeque<Act>>,
     seen: Mutex<Vec<Seen>>,
+    running: AtomicUsize,
     streams: AtomicUsize,
 }
 
@@ -101,6 +102,11 @@ impl EchoServer {
         lock(&self.state.seen).len()
     }
 
+    /// Calls that it has not answered yet.
+    pub fn running(&self) -> usize {
+        self.state.running.load(Ordering::SeqCst)
+    }
+
     /// Response streams that live.
     pub fn streams(&self) -> usize {
         self.state.streams.load(Ordering::SeqCst)
@@ -124,6 +130,7 @@ impl Scripted {
             method,
             metadata: request.metadata().clone().into_headers(),
         });
+        let _running = Counted::new(&self.0, |state| &state.running);
         let act = lock(&self.0.script).pop_front().unwrap_or(Act::Answer);
         match act {
             Act::Answer => Ok(None),
@@ -141,8 +148,7 @@ impl Scripted {
         messages: impl Stream<Item = Result<Message, Status>> + Send + 'static,
         end: End,
     ) -> Response<Answers> {
-        self.0.streams.fetch_add(1, Ordering::SeqCst);
-        let open = Open(Arc::clone(&self.0));
+        let open = Counted::new(&self.0, |state| &state.streams);
         let messages = messages.chain(stream::iter(end.map(Err)));
         Response::new(Box::pin(messages.inspect(move |_| {
             let _ = &open;
@@ -150,11 +156,23 @@ impl Scripted {
     }
 }
 
-struct Open(Arc<State>);
+/// Counts what lives.
+struct Counted {
+    state: Arc<State>,
+    count: fn(&State) -> &AtomicUsize,
+}
 
-impl Drop for Open {
+impl Counted {
+    fn new(state: &Arc<State>, count: fn(&State) -> &AtomicUsize) -> Self {
+        count(state).fetch_add(1, Ordering::SeqCst);
+        let state = Arc::clone(state);
+        Self { state, count }
+    }
+}
+
+impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.streams.fetch_sub(1, Ordering::SeqCst);
+        (self.count)(&self.state).fetch_sub(1, Ordering::SeqCst);
     }
 }
 

@@ -2,12 +2,16 @@
 
 use std::{
     collections::VecDeque,
+    convert::Infallible,
+    future::Future,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use tokio::sync::oneshot;
 use tonic::Status;
 
 use crate::{call::Body, error::BoxError};
@@ -65,34 +69,98 @@ impl HttpBody for Begun {
     }
 }
 
-/// Sends a body as tonic would: its length is not told, since a `content-length` is not of gRPC.
-pub(super) fn outgoing<B>(body: B) -> tonic::body::Body
-where
-    B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
-    B::Error: Into<BoxError>,
-{
-    tonic::body::Body::new(Unmeasured(body))
+/// Sends a body as tonic would: its length is not told, since a `content-length` is not of gRPC. A stream is sent as
+/// long as the other half lives.
+pub(super) fn outgoing(body: Body) -> (tonic::body::Body, Option<Wanted>) {
+    if body.as_bytes().is_some() {
+        return (
+            tonic::body::Body::new(Unmeasured { body, wanted: None }),
+            None,
+        );
+    }
+    let (keep, wanted) = oneshot::channel();
+    let stream = Unmeasured {
+        body,
+        wanted: Some(wanted),
+    };
+    (tonic::body::Body::new(stream), Some(keep))
 }
 
-struct Unmeasured<B>(B);
+/// Held by whoever still wants the answer to a request stream.
+pub(super) type Wanted = oneshot::Sender<Infallible>;
 
-impl<B: HttpBody + Unpin> HttpBody for Unmeasured<B> {
-    type Data = B::Data;
-    type Error = B::Error;
+struct Unmeasured {
+    body: Body,
+    wanted: Option<oneshot::Receiver<Infallible>>,
+}
+
+impl HttpBody for Unmeasured {
+    type Data = Bytes;
+    type Error = BoxError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        Pin::new(&mut self.0).poll_frame(cx)
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Some(wanted) = &mut self.wanted
+            && Pin::new(wanted).poll(cx).is_ready()
+        {
+            self.wanted = None;
+            self.body = Body::empty();
+            let cancel = h2::Error::from(h2::Reason::CANCEL);
+            return Poll::Ready(Some(Err(cancel.into())));
+        }
+        Pin::new(&mut self.body).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
+        self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::default()
+    }
+}
+
+pin_project! {
+    /// A response body; a call of which it is dropped or over wants no more of its request stream.
+    ///
+    /// hyper goes on with the request once the head is there, whatever becomes of the response.
+    pub(super) struct Incoming {
+        #[pin]
+        body: tonic::body::Body,
+        wanted: Option<Wanted>,
+    }
+}
+
+impl Incoming {
+    pub(super) const fn new(body: tonic::body::Body, wanted: Option<Wanted>) -> Self {
+        Self { body, wanted }
+    }
+}
+
+impl HttpBody for Incoming {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = self.project();
+        let frame = ready!(this.body.poll_frame(cx));
+        if !matches!(&frame, Some(Ok(frame)) if frame.is_data()) {
+            *this.wanted = None;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -105,17 +105,28 @@ where
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
+    let mut foreign = false;
     let response = answer.map(|mut response| {
         status::sane(response.headers_mut());
+        foreign = status::stand_in(&mut response);
         response
     });
     let response = response.and_then(status::answered).map_err(status::told)?;
-    Ok(response.map(|body| {
-        let body = body.map_err(|error| status::told_of_body(error.into()));
-        tonic::body::Body::new(body.map_frame(|mut frame| {
-            frame.trailers_mut().into_iter().for_each(status::sane);
-            frame
-        }))
+    Ok(response.map(|body| match foreign {
+        true => tonic::body::Body::empty(),
+        false => incoming(body),
+    }))
+}
+
+fn incoming<B>(body: B) -> tonic::body::Body
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let body = body.map_err(|error| status::told_of_body(error.into()));
+    tonic::body::Body::new(body.map_frame(|mut frame| {
+        frame.trailers_mut().into_iter().for_each(status::sane);
+        frame
     }))
 }
 

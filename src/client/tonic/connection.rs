@@ -12,9 +12,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use http::{Request, Response, Uri};
-use http_body::Body as HttpBody;
 use hyper_util::client::legacy::connect::{HttpConnector, dns::Name};
 use pin_project_lite::pin_project;
 use tokio::runtime::{Handle, Id};
@@ -22,13 +20,13 @@ use tonic::transport::{self, Endpoint};
 use tower::{Service, service_fn};
 
 use super::{
-    body,
+    body::{Incoming, Wanted, outgoing},
     evidence::{is_timeout, witness},
 };
 use crate::{
-    call::{self, Deadline, Disposition},
+    call::{self, Body, Deadline, Disposition},
     clock,
-    error::{BoxError, Error, ErrorKind},
+    error::{Error, ErrorKind},
 };
 
 /// The connection to one endpoint, opened by the first call in the runtime of that call: tonic's channels live on the
@@ -130,12 +128,8 @@ fn is_gone(channel: &transport::Channel) -> bool {
     matches!(ready, Poll::Ready(Err(_)))
 }
 
-impl<B> Service<Request<B>> for Connection
-where
-    B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
-    B::Error: Into<BoxError>,
-{
-    type Response = Response<tonic::body::Body>;
+impl Service<Request<Body>> for Connection {
+    type Response = Response<Incoming>;
     type Error = Error;
     type Future = Attempt;
 
@@ -151,12 +145,15 @@ where
         self.held.insert(channel).poll_ready(cx).map_err(witness)
     }
 
-    fn call(&mut self, request: Request<B>) -> Attempt {
+    fn call(&mut self, request: Request<Body>) -> Attempt {
         let deadline = call::find(&request).map_or(Deadline::NEVER, |call| call.deadline());
-        let request = request.map(body::outgoing);
+        let (parts, body) = request.into_parts();
+        let (body, wanted) = outgoing(body);
+        let request = Request::from_parts(parts, body);
         Attempt {
             answer: self.held.take().map(|mut channel| channel.call(request)),
             deadline,
+            wanted,
         }
     }
 }
@@ -173,6 +170,7 @@ pin_project! {
         #[pin]
         answer: Option<transport::channel::ResponseFuture>,
         deadline: Deadline,
+        wanted: Option<Wanted>,
     }
 }
 
@@ -196,21 +194,18 @@ impl Attempt {
 }
 
 impl Future for Attempt {
-    type Output = Result<Response<tonic::body::Body>, Error>;
+    type Output = Result<Response<Incoming>, Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        match this.answer.as_mut().as_pin_mut() {
-            Some(answer) => {
-                let deadline = *this.deadline;
-                answer
-                    .poll(cx)
-                    .map_err(|error| Self::failed(error, deadline))
-            }
+        let Some(answer) = this.answer.as_mut().as_pin_mut() else {
             // Called without having been ready.
-            None => Poll::Ready(Err(
-                Error::new(ErrorKind::InvalidCall).with_source(NoRuntime)
-            )),
-        }
+            let error = Error::new(ErrorKind::InvalidCall);
+            return Poll::Ready(Err(error.with_source(NoRuntime)));
+        };
+        Poll::Ready(match ready!(answer.poll(cx)) {
+            Ok(response) => Ok(response.map(|body| Incoming::new(body, this.wanted.take()))),
+            Err(error) => Err(Self::failed(error, *this.deadline)),
+        })
     }
 }

@@ -15,7 +15,8 @@
 //! # }
 //! ```
 //!
-//! All four kinds of method work. What differs from tonic's channel is what a call goes through, and its errors.
+//! All four kinds of method work. What differs from tonic's channel is what a call goes through, its errors, and that
+//! dropping a response stream ends the call, its request stream included.
 //!
 //! # One call
 //!
@@ -46,6 +47,7 @@
 //! | every endpoint is at its in-flight limit | `RESOURCE_EXHAUSTED` |
 //! | a policy or a key that is out of range | `INVALID_ARGUMENT` |
 //! | no connection, not processed, connection lost | `UNAVAILABLE` |
+//! | an answer that is not gRPC's, such as a proxy's page | by its HTTP status, as gRPC says |
 //! | stream reset | by its HTTP/2 code, as gRPC's protocol says |
 //!
 //! ```

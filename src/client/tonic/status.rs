@@ -3,12 +3,12 @@
 use std::{error::Error as StdError, io, sync::Arc};
 
 use h2::Reason;
-use http::{HeaderMap, HeaderName, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, header::CONTENT_TYPE};
 use tonic::{Code, ConnectError, Status, metadata::MetadataMap};
 
 use crate::{
     call::{Disposition, Report},
-    classify::{Evidence, chain},
+    classify::{Evidence, chain, foreign},
     error::{BoxError, Error, ErrorKind},
 };
 
@@ -57,6 +57,29 @@ pub(super) fn told_of_body(error: BoxError) -> BoxError {
         }
         _ => error,
     }
+}
+
+/// Gives the head of an answer that is not gRPC's, such as a proxy's page, the status that stands for it, so that
+/// nobody takes its body for messages; `true` if it was one.
+pub(super) fn stand_in<B>(response: &mut Response<B>) -> bool {
+    let Some(code) = foreign(response.status(), response.headers()) else {
+        return false;
+    };
+    let media = response.headers().get(CONTENT_TYPE);
+    let media = media.and_then(|media| media.to_str().ok());
+    let status = response.status();
+    let message = format!(
+        "the answer is not gRPC's: {status}, {}",
+        media.unwrap_or("no content-type")
+    );
+    // It goes percent-encoded, and none of this needs to be.
+    let message: String = message.chars().filter(|letter| *letter != '%').collect();
+    let headers = response.headers_mut();
+    headers.insert("grpc-status", u16::from(code).into());
+    if let Ok(message) = HeaderValue::try_from(message) {
+        headers.insert("grpc-message", message);
+    }
+    true
 }
 
 /// A status that the server gave at once, after attempts that failed: an error that carries it and the story, which
