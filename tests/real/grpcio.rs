@@ -45,6 +45,8 @@ fn scripted(name: &str, steps: &str) -> Request<Message> {
 /// One attempt as the server saw it.
 #[derive(Debug)]
 struct Attempt {
+    /// `grpc-previous-rpc-attempts`.
+    previous: Option<String>,
     /// What was left until the call's deadline; `None`: it was not told.
     remaining: Option<f64>,
     /// Seconds of a clock of its own.
@@ -62,6 +64,7 @@ async fn seen(server: &GrpcioServer, name: &str) -> Vec<Attempt> {
         .expect("the server is there");
     let attempts: Vec<Value> = serde_json::from_str(&told.text).expect("JSON");
     let read = |attempt: &Value| Attempt {
+        previous: attempt["previous"].as_str().map(str::to_owned),
         remaining: attempt["remaining"].as_f64(),
         at: attempt["at"].as_f64().expect("a time"),
     };
@@ -120,11 +123,17 @@ async fn grpcio_and_the_channel_make_the_same_attempts_of_the_same_script() {
     for (steps, expected) in scripts {
         let theirs = format!("grpcio: {steps}");
         let code = server.call_by_grpcio(&theirs, steps, ATTEMPTS);
-        let theirs = seen(&server, &theirs).await.len();
+        let theirs = seen(&server, &theirs).await;
 
         let mut echo = EchoClient::new(channel(&server));
         let answer = echo.unary(scripted(steps, steps)).await;
-        let counted = seen(&server, steps).await.len();
+        let counted = seen(&server, steps).await;
+        let previous = |attempts: &[Attempt]| -> Vec<_> {
+            let told = attempts.iter().map(|attempt| attempt.previous.clone());
+            told.collect()
+        };
+        assert_eq!(previous(&theirs), previous(&counted), "{steps}");
+        let (theirs, counted) = (theirs.len(), counted.len());
         assert_eq!(
             (counted, reported(&answer)),
             (expected, expected),
