@@ -9,7 +9,6 @@ use std::{
 
 use evenkeel::{Backoff, Body, Budget, Jitter, Report, Retry, RetryLayer, call::Stop};
 use http::{Request, Response};
-use http_body_util::Full;
 use support::{
     mock::{self, Mock, Readiness},
     script::{Act, Script},
