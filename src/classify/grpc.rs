@@ -171,8 +171,11 @@ pub(super) fn at_end(awaited: Awaited, trailers: Option<&HeaderMap>) -> (Code, V
     (code, code.verdict(trailers))
 }
 
-/// The code that stands for an answer that is not gRPC's, such as a proxy's page; `None` for one that is.
-pub(crate) fn foreign(status: StatusCode, headers: &HeaderMap) -> Option<u8> {
+/// The gRPC status code that stands for an answer that is not gRPC's, such as a proxy's page; `None` for one that is.
+///
+/// By the mapping of HTTP statuses that gRPC publishes; 2 (`UNKNOWN`) for what it leaves out.
+#[must_use]
+pub fn status_of_foreign(status: StatusCode, headers: &HeaderMap) -> Option<u8> {
     match Head::read(status, headers) {
         Head::Foreign(code) => Some(code.0),
         Head::Open | Head::Status(_) => None,

@@ -12,10 +12,10 @@ mod verdict;
 pub use self::{
     classifier::Classifier,
     evidence::Evidence,
+    grpc::status_of_foreign,
     verdict::{Class, Pushback, Retryable, Verdict},
 };
 pub(crate) use self::{
     evidence::chain,
-    grpc::foreign,
     verdict::{Awaited, Credit},
 };

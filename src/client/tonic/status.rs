@@ -8,7 +8,7 @@ use tonic::{Code, ConnectError, Status, metadata::MetadataMap};
 
 use crate::{
     call::{Disposition, Report},
-    classify::{Evidence, chain, foreign},
+    classify::{Evidence, chain, status_of_foreign},
     error::{BoxError, Error, ErrorKind},
 };
 
@@ -62,7 +62,7 @@ pub(super) fn told_of_body(error: BoxError) -> BoxError {
 /// Gives the head of an answer that is not gRPC's, such as a proxy's page, the status that stands for it, so that
 /// nobody takes its body for messages; `true` if it was one.
 pub(super) fn stand_in<B>(response: &mut Response<B>) -> bool {
-    let Some(code) = foreign(response.status(), response.headers()) else {
+    let Some(code) = status_of_foreign(response.status(), response.headers()) else {
         return false;
     };
     let media = response.headers().get(CONTENT_TYPE);
