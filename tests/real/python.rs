@@ -33,7 +33,7 @@ fn python() -> Command {
     assert!(
         checked.is_ok_and(|status| status.success()),
         "`{}` has no grpcio: set EVENKEEL_PYTHON to a Python with grpcio, grpcio-health-checking and grpcio-status, \
-         or run .ci/deep, which prepares one",
+         or run .ci/run, which prepares one",
         *PYTHON
     );
     Command::new(&*PYTHON)
