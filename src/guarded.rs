@@ -10,7 +10,10 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use crate::error::{BoxError, Error};
+use crate::{
+    error::{BoxError, Error},
+    sealed::Sealed,
+};
 
 /// How a response body ended.
 #[derive(Debug)]
@@ -27,8 +30,9 @@ pub enum End<'a> {
 
 /// What a layer does about the response body: settle an outcome, give something back, limit its time.
 ///
-/// A body that is dropped before its end drops the guard: its own `Drop` is the third way to end.
-pub trait Settle {
+/// A body that is dropped before its end drops the guard: its own `Drop` is the third way to end. Only layers of this
+/// crate have guards.
+pub trait Settle: Sealed {
     /// Polled while no frame is ready; an error ends the body.
     fn poll_limit(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
         let _ = cx;

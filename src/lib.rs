@@ -196,6 +196,7 @@ pub mod idempotency;
 mod replay;
 pub mod retry;
 mod rng;
+mod sealed;
 pub mod stack;
 mod stats;
 pub mod timeout;

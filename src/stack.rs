@@ -62,11 +62,14 @@ pub struct Stack<L, At> {
 
 /// The places in a stack, outermost first.
 pub mod place {
+    use crate::sealed::Sealed;
+
     macro_rules! places {
         ($($doc:literal $place:ident outside of [$($inner:ident)*])*) => {$(
             #[doc = $doc]
             #[derive(Clone, Copy, Debug)]
             pub struct $place;
+            impl Sealed for $place {}
             $(impl Outside<$inner> for $place {})*
         )*};
     }
@@ -76,7 +79,7 @@ pub mod place {
         message = "this layer has to stand further out: `{Self}` is not outside of `{Inner}`",
         note = "the order is deadline, idempotency key, retry, circuit breaker, attempt timeout"
     )]
-    pub trait Outside<Inner> {}
+    pub trait Outside<Inner>: Sealed {}
 
     places! {
         "Nothing yet." Start outside of [Deadline Key Retry Breaker Attempt]

@@ -23,6 +23,7 @@ use crate::{
     error::{Error, ErrorKind},
     guarded::{End, Guarded, Settle},
     rng::Random,
+    sealed::Sealed,
 };
 
 /// Counts a call as in flight on its endpoint until the end of the response body, and tells balancer and ejection
@@ -118,6 +119,8 @@ impl InFlight {
         }
     }
 }
+
+impl Sealed for InFlight {}
 
 impl Settle for InFlight {
     fn on_frame(&mut self) {

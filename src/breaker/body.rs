@@ -14,6 +14,7 @@ use crate::classify::{Awaited, Class, Classifier};
 use crate::clock;
 use crate::error::{BoxError, Error};
 use crate::guarded::{End, Guarded, Settle};
+use crate::sealed::Sealed;
 
 /// A circuit, and how ends of calls are read.
 #[derive(Debug)]
@@ -212,6 +213,8 @@ impl Trial {
         Limits::new(self.limit, brought, call.slow_time(), median)
     }
 }
+
+impl Sealed for Trial {}
 
 impl Settle for Trial {
     fn on_frame(&mut self) {

@@ -23,6 +23,7 @@ pub struct IdempotencyKey(Arc<str>);
 ///
 /// [`Endpoint`]: crate::Endpoint
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum KeyScope {
     /// Within that zone of that region.
     Zone,

@@ -3,7 +3,10 @@ use std::time::Duration;
 use crate::call::Disposition;
 
 /// What an attempt's end means for everybody who has to decide about it.
+///
+/// Made from one of its constants: `Verdict::FAILURE.retryable(Retryable::Never)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Verdict {
     /// For breaker, ejection and load.
     pub class: Class,
@@ -123,6 +126,20 @@ impl Verdict {
     #[must_use]
     pub const fn class(mut self, class: Class) -> Self {
         self.class = class;
+        self
+    }
+
+    /// The same with another word on whether it may have happened.
+    #[must_use]
+    pub const fn disposition(mut self, disposition: Disposition) -> Self {
+        self.disposition = disposition;
+        self
+    }
+
+    /// The same, said of the endpoint that was called alone, or of the others as well.
+    #[must_use]
+    pub const fn endpoint_fault(mut self, of_the_endpoint: bool) -> Self {
+        self.endpoint_fault = of_the_endpoint;
         self
     }
 

@@ -12,6 +12,7 @@ use crate::{
     error::{BoxError, Error},
     guarded::{End, Guarded, Settle},
     replay::{Recording, Replay, Tape},
+    sealed::Sealed,
 };
 
 /// Tells a budget that counts ends how a call ended whose head left that to the trailers. One that is dropped
@@ -54,6 +55,8 @@ impl Tally {
         })
     }
 }
+
+impl Sealed for Tally {}
 
 impl Settle for Tally {
     fn on_end(&mut self, end: End<'_>) {

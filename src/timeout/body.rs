@@ -11,6 +11,7 @@ use crate::{
     clock::{self, LazyTimer},
     error::{Error, ErrorKind},
     guarded::{End, Settle},
+    sealed::Sealed,
 };
 
 /// Keeps a response body within the call's deadline and its idle limit.
@@ -55,6 +56,8 @@ impl BodyLimit {
         Error::new(kind).with_report(self.call.report(clock::now()))
     }
 }
+
+impl Sealed for BodyLimit {}
 
 impl Settle for BodyLimit {
     fn poll_limit(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
