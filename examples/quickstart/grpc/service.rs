@@ -30,22 +30,19 @@ impl Payments for Desk {
         let key = key.and_then(|key| key.to_str().ok());
         match Self::charge(self, charge.into(), key).await {
             Ok(receipt) => Ok(Response::new(receipt.into())),
-            Err(Refusal::Busy { retry_after }) => Err(busy(charge.order, retry_after)),
+            Err(Refusal::Busy { retry_after }) => Err(busy(retry_after)),
             Err(Refusal::KeyTaken) => Err(Status::already_exists("the key has another charge")),
         }
     }
 }
 
-/// The two ways in which gRPC servers say what HTTP servers say by 503 and `Retry-After`.
-fn busy(order: u64, retry_after: Duration) -> Status {
-    let code = match order % 2 {
-        0 => Code::Unavailable,
-        _ => Code::ResourceExhausted,
-    };
+/// What HTTP servers say by 503 and `Retry-After`. RESOURCE_EXHAUSTED would be their 429: load, for which a balancer
+/// does not leave a server out.
+fn busy(retry_after: Duration) -> Status {
     let mut metadata = MetadataMap::new();
     let pushback = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX);
     metadata.insert("grpc-retry-pushback-ms", pushback.into());
-    Status::with_metadata(code, "busy", metadata)
+    Status::with_metadata(Code::Unavailable, "busy", metadata)
 }
 
 impl From<ChargeRequest> for ledger::Charge {
