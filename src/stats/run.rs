@@ -27,21 +27,23 @@ impl Run {
         }
     }
 
-    /// One failure more; true if they are enough.
-    pub(crate) fn add(&self, era: u16, endpoint: Option<u64>) -> bool {
+    /// One failure more; true if they are enough. `live` says whether the era is not over yet: a
+    /// late failure of an older one must not end the run of a later one.
+    pub(crate) fn add(&self, era: u16, endpoint: Option<u64>, live: impl Fn() -> bool) -> bool {
+        let tag = u64::from(era) << LENGTH_BITS;
+        let step = |word: u64| match word & !LENGTH_MASK == tag {
+            true => Some((word + 1).min(tag | LENGTH_MASK)),
+            false => live().then_some(tag | 1),
+        };
+        let Ok(before) = self.length.fetch_update(AcqRel, Acquire, step) else {
+            return false;
+        };
         if let Some(serial) = endpoint {
             self.endpoints.insert(self.epoch(era), serial);
         }
-        let tag = u64::from(era) << LENGTH_BITS;
-        let step = |word: u64| match word & !LENGTH_MASK == tag {
-            true => (word + 1).min(tag | LENGTH_MASK),
-            false => tag | 1,
-        };
-        let before = self
-            .length
-            .fetch_update(AcqRel, Acquire, |word| Some(step(word)))
-            .unwrap_or_else(|word| word);
-        step(before) & LENGTH_MASK >= self.enough
+        let same = before & !LENGTH_MASK == tag;
+        let length = if same { (before & LENGTH_MASK) + 1 } else { 1 };
+        length >= self.enough
     }
 
     /// A success. Where no failure came before it, the line is only read.
@@ -81,28 +83,37 @@ mod tests {
     #[test]
     fn a_run_is_enough_from_its_length_on() {
         let run = Run::new(2);
-        assert!(!run.add(0, None));
-        assert!(run.add(0, None));
-        assert!(run.add(0, None));
+        assert!(!run.add(0, None, || true));
+        assert!(run.add(0, None, || true));
+        assert!(run.add(0, None, || true));
         assert_eq!(run.length(0), 3);
     }
 
     #[test]
     fn a_success_starts_a_new_run_on_no_endpoint() {
         let run = Run::new(2);
-        run.add(0, Some(1));
+        run.add(0, Some(1), || true);
         run.end(0);
         assert_eq!((run.length(0), run.endpoints(0)), (0, 0));
-        assert!(!run.add(0, Some(2)));
+        assert!(!run.add(0, Some(2), || true));
         assert_eq!(run.endpoints(0), 1);
+    }
+
+    #[test]
+    fn a_late_failure_of_an_older_era_does_not_end_the_run_of_a_later_one() {
+        let run = Run::new(2);
+        run.add(2, Some(1), || true);
+        assert!(!run.add(1, Some(2), || false));
+        assert_eq!((run.length(2), run.endpoints(2)), (1, 1));
+        assert!(run.add(2, Some(3), || true));
     }
 
     #[test]
     fn eras_do_not_mix() {
         let run = Run::new(2);
-        run.add(1, Some(1));
+        run.add(1, Some(1), || true);
         run.end(2);
-        assert!(!run.add(2, Some(2)));
+        assert!(!run.add(2, Some(2), || true));
         assert_eq!((run.length(2), run.endpoints(2)), (1, 1));
     }
 }

@@ -14,11 +14,17 @@ pub(super) enum Judgement {
     Open,
 }
 
-/// How many probes succeeded and failed, tagged with the generation they belong to:
-/// `generation:16 | failed:24 | succeeded:24`.
+/// How many probes succeeded and failed.
+///
+/// A thread may be late: it asked for the state, and now the generation that it read is over. So
+/// whoever would put one generation in the place of another asks once more, by `live`, between
+/// reading the old one and replacing it: a later generation is never replaced.
 #[derive(Debug)]
 pub(super) struct Probes {
-    results: AtomicU64,
+    /// By even and odd generations, each tagged with the one they belong to:
+    /// `generation:16 | failed:24 | succeeded:24`. Two, so that a generation finds what is handed
+    /// on to it before it begins.
+    results: [AtomicU64; 2],
     slots: u8,
     close_when: CloseWhen,
     timeout: u64,
@@ -26,7 +32,7 @@ pub(super) struct Probes {
     patience: AtomicU64,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Results {
     generation: u16,
     failed: u32,
@@ -40,7 +46,7 @@ const COUNT_MASK: u64 = (1 << COUNT_BITS) - 1;
 impl Probes {
     pub(super) fn new(config: &BreakerConfig) -> Self {
         Self {
-            results: AtomicU64::new(0),
+            results: Default::default(),
             slots: config.probes.clamp(1, 255) as u8,
             close_when: config.close_when,
             timeout: millis(config.probe_timeout),
@@ -58,39 +64,51 @@ impl Probes {
         matches!(self.close_when, CloseWhen::FailureRateBelow(_))
     }
 
-    /// Records a probe's result and judges.
-    pub(super) fn record(&self, generation: u16, succeeded: bool) -> Judgement {
-        let after = self.update(|results| results.of(generation).plus(succeeded));
-        self.judge(after)
-    }
-
-    /// Hands the results of one generation on to the next, when hung probes are given up; answers
-    /// how many there are.
-    pub(super) fn hand_on(&self, generation: u16) -> u32 {
-        let after = self.update(|results| {
-            let results = results.of(generation);
-            Results {
-                generation: generation.wrapping_add(1),
-                ..results
-            }
+    /// Records a probe's result and judges; `None` if its generation is over.
+    pub(super) fn record(
+        &self,
+        generation: u16,
+        succeeded: bool,
+        live: impl Fn() -> bool,
+    ) -> Option<Judgement> {
+        let after = self.update(generation, live, |results| {
+            Some(results.unwrap_or(Results::none(generation)).plus(succeeded))
         });
-        after.failed + after.succeeded
+        Some(self.judge(after?))
     }
 
-    /// Results that were recorded in this generation.
-    pub(super) fn finished(&self, generation: u16) -> u32 {
-        let results = Results::from(self.results.load(Acquire)).of(generation);
-        results.failed + results.succeeded
+    /// Lets the next generation begin with what this one has, for the case that its hung probes
+    /// are given up; answers how many results that are. Whoever does so first decides.
+    pub(super) fn hand_on(&self, generation: u16, live: impl Fn() -> bool) -> u32 {
+        let next = generation.wrapping_add(1);
+        let has = self.load(generation).unwrap_or(Results::none(generation));
+        let given = self.update(next, live, |there| match there {
+            Some(_) => None,
+            None => Some(Results {
+                generation: next,
+                ..has
+            }),
+        });
+        given
+            .or_else(|| self.load(next))
+            .map_or(0, Results::finished)
     }
 
     /// Waits for a probe of this generation for as long as its own limit, if that is longer.
-    pub(super) fn be_patient(&self, generation: u16, limit: Option<Duration>) {
+    pub(super) fn be_patient(
+        &self,
+        generation: u16,
+        limit: Option<Duration>,
+        live: impl Fn() -> bool,
+    ) {
         let patience = self.timeout.max(limit.map_or(0, millis));
         let tagged = u64::from(generation) << PATIENCE_BITS | patience;
-        // A failed update means that a more patient probe of this generation is under way.
+        // A failed update means that a more patient probe of this generation is under way, or that
+        // this generation is over.
         let _ = self.patience.fetch_update(AcqRel, Acquire, |there| {
             let same = (there >> PATIENCE_BITS) as u16 == generation;
-            (!same || there < tagged).then_some(tagged)
+            let more = if same { there < tagged } else { live() };
+            more.then_some(tagged)
         });
     }
 
@@ -122,31 +140,55 @@ impl Probes {
         }
     }
 
-    fn update(&self, step: impl Fn(Results) -> Results) -> Results {
-        let mut before = self.results.load(Acquire);
+    /// Results of this generation, if there are any.
+    fn load(&self, generation: u16) -> Option<Results> {
+        Results::from(self.word(generation).load(Acquire)).of(generation)
+    }
+
+    /// Replaces the results of a generation, or those of another one that is over, by what `step`
+    /// makes of them; `None` if it leaves them alone or the generation itself is over.
+    fn update(
+        &self,
+        generation: u16,
+        live: impl Fn() -> bool,
+        step: impl Fn(Option<Results>) -> Option<Results>,
+    ) -> Option<Results> {
+        let word = self.word(generation);
+        let mut before = word.load(Acquire);
         loop {
-            let after = step(before.into());
-            match self
-                .results
-                .compare_exchange_weak(before, after.into(), AcqRel, Acquire)
-            {
-                Ok(_) => return after,
+            let there = Results::from(before).of(generation);
+            if there.is_none() && !live() {
+                return None;
+            }
+            let after = step(there)?;
+            match word.compare_exchange_weak(before, after.into(), AcqRel, Acquire) {
+                Ok(_) => return Some(after),
                 Err(seen) => before = seen,
             }
         }
     }
+
+    fn word(&self, generation: u16) -> &AtomicU64 {
+        &self.results[usize::from(generation & 1)]
+    }
 }
 
 impl Results {
-    /// These results, or none if they belong to another generation.
-    fn of(self, generation: u16) -> Self {
-        if self.generation == generation {
-            return self;
-        }
+    const fn none(generation: u16) -> Self {
         Self {
             generation,
-            ..Self::default()
+            failed: 0,
+            succeeded: 0,
         }
+    }
+
+    /// These results, if they belong to this generation.
+    fn of(self, generation: u16) -> Option<Self> {
+        (self.generation == generation).then_some(self)
+    }
+
+    const fn finished(self) -> u32 {
+        self.failed + self.succeeded
     }
 
     fn plus(self, succeeded: bool) -> Self {
@@ -183,49 +225,80 @@ impl From<Results> for u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{BreakerConfig, CloseWhen, Judgement, Probes};
+    use super::{BreakerConfig, CloseWhen, Duration, Judgement, Probes};
 
     fn probes(slots: u32, close_when: CloseWhen) -> Probes {
         Probes::new(&BreakerConfig::new().half_open(slots, close_when))
     }
 
+    fn record(probes: &Probes, generation: u16, succeeded: bool) -> Judgement {
+        let judged = probes.record(generation, succeeded, || true);
+        judged.expect("the generation is live")
+    }
+
     #[test]
     fn enough_successes_close() {
         let probes = probes(1, CloseWhen::Successes(2));
-        assert_eq!(probes.record(1, true), Judgement::Undecided);
-        assert_eq!(probes.record(1, true), Judgement::Close);
+        assert_eq!(record(&probes, 1, true), Judgement::Undecided);
+        assert_eq!(record(&probes, 1, true), Judgement::Close);
     }
 
     #[test]
     fn the_first_failure_opens_where_successes_are_counted() {
         let probes = probes(5, CloseWhen::Successes(5));
-        assert_eq!(probes.record(1, true), Judgement::Undecided);
-        assert_eq!(probes.record(1, false), Judgement::Open);
+        assert_eq!(record(&probes, 1, true), Judgement::Undecided);
+        assert_eq!(record(&probes, 1, false), Judgement::Open);
     }
 
     #[test]
     fn a_rate_is_decided_by_all_probes() {
         let probes = probes(4, CloseWhen::FailureRateBelow(0.5));
         for succeeded in [true, false, true] {
-            assert_eq!(probes.record(1, succeeded), Judgement::Undecided);
+            assert_eq!(record(&probes, 1, succeeded), Judgement::Undecided);
         }
-        assert_eq!(probes.record(1, true), Judgement::Close);
+        assert_eq!(record(&probes, 1, true), Judgement::Close);
     }
 
     #[test]
     fn a_rate_that_cannot_be_held_any_more_opens_at_once() {
         let probes = probes(4, CloseWhen::FailureRateBelow(0.5));
-        assert_eq!(probes.record(1, false), Judgement::Undecided);
-        assert_eq!(probes.record(1, false), Judgement::Open);
+        assert_eq!(record(&probes, 1, false), Judgement::Undecided);
+        assert_eq!(record(&probes, 1, false), Judgement::Open);
     }
 
     #[test]
     fn another_generation_starts_from_nothing_unless_handed_on() {
         let probes = probes(1, CloseWhen::Successes(2));
-        probes.record(1, true);
-        assert_eq!(probes.finished(2), 0);
-        assert_eq!(probes.hand_on(1), 1);
-        assert_eq!(probes.record(2, true), Judgement::Close);
-        assert_eq!(probes.record(5, true), Judgement::Undecided);
+        record(&probes, 1, true);
+        assert_eq!(probes.hand_on(1, || true), 1);
+        assert_eq!(record(&probes, 2, true), Judgement::Close);
+        assert_eq!(record(&probes, 5, true), Judgement::Undecided);
+    }
+
+    #[test]
+    fn the_first_to_hand_on_decides_what_the_next_generation_begins_with() {
+        let probes = probes(3, CloseWhen::FailureRateBelow(1.0));
+        record(&probes, 1, true);
+        assert_eq!(probes.hand_on(1, || true), 1);
+        record(&probes, 1, true);
+        assert_eq!(
+            probes.hand_on(1, || true),
+            1,
+            "the slots were counted by it"
+        );
+    }
+
+    #[test]
+    fn a_late_thread_of_an_older_generation_wipes_nothing_out() {
+        let over = || false;
+        let probes = probes(1, CloseWhen::Successes(2));
+        record(&probes, 3, true);
+        assert_eq!(probes.record(1, false, over), None);
+        assert_eq!(probes.hand_on(2, over), 1, "what generation 3 has");
+        assert_eq!(record(&probes, 3, true), Judgement::Close);
+        let minute = Some(Duration::from_secs(60));
+        probes.be_patient(3, minute, || true);
+        probes.be_patient(1, None, over);
+        assert_eq!(probes.patience(3), 60_000);
     }
 }

@@ -17,9 +17,9 @@ const NANOS_PER_MILLI: u64 = 1_000_000;
 
 /// The state machine of one circuit.
 ///
-/// Approximate, on purpose: rules are looked at on failures and slow calls only; two failures that
-/// race on two buckets may trip it one failure later; its clock has a resolution of a
-/// millisecond. Exact: transitions, generations, the number of probes, runs, and what a permit of
+/// Approximate, on purpose: rules are looked at on failures and slow calls only; a failure that
+/// races with another one or with a change of state may trip it one failure later; its clock has a
+/// resolution of a millisecond. Exact: transitions, generations, the number of probes, runs, and what a permit of
 /// an older generation may do, which is nothing.
 #[derive(Debug)]
 pub(crate) struct Machine {
@@ -90,10 +90,8 @@ impl Machine {
     fn acquire_probe(&self, limit: Option<Duration>, now: u64) -> (Admission, Option<Change>) {
         match self.word.update(|word| self.with_probe(word, now)) {
             Ok((before, after)) => {
-                self.probes.be_patient(after.generation, limit);
-                if before.kind == Kind::HalfOpen && before.generation != after.generation {
-                    self.probes.hand_on(before.generation);
-                }
+                let live = || self.is_live(after.generation);
+                self.probes.be_patient(after.generation, limit, live);
                 let moved = before.generation != after.generation;
                 let change = moved.then(|| change(before, after, Cause::BreakOver));
                 (admitted(after, true), change)
@@ -120,10 +118,9 @@ impl Machine {
                         .stamp
                         .saturating_add(self.probes.patience(word.generation)) =>
             {
-                let finished = match self.probes.keeps_slot() {
-                    true => self.probes.finished(word.generation),
-                    false => 0,
-                };
+                let live = || self.is_live(word.generation);
+                let kept = self.probes.hand_on(word.generation, live);
+                let finished = if self.probes.keeps_slot() { kept } else { 0 };
                 let taken = finished
                     .saturating_add(1)
                     .min(u32::from(self.probes.slots()));
@@ -148,7 +145,9 @@ impl Machine {
         let nanos = self.nanos_at(now);
         self.rules.note_latency(end);
         if let Some(pause) = end.pushback {
-            self.breaks.note_pushback(nanos, pass.generation, pause);
+            let live = || self.is_live(pass.generation);
+            self.breaks
+                .note_pushback(nanos, pass.generation, pause, live);
         }
         if pass.probe {
             return self.settle_probe(pass.generation, end, nanos, draw);
@@ -156,7 +155,8 @@ impl Machine {
         if word.kind == Kind::ForcedClosed {
             return Settled::Counted;
         }
-        match self.rules.record(pass.generation, nanos, end) {
+        let live = || self.is_live(pass.generation);
+        match self.rules.record(pass.generation, nanos, end, live) {
             Some(cause) => self.open(pass.generation, cause, nanos, draw()),
             None => Settled::Counted,
         }
@@ -174,7 +174,11 @@ impl Machine {
             Outcome::Success => !self.rules.is_slow(end.ran),
             Outcome::Throttled | Outcome::Failure => false,
         };
-        match self.probes.record(generation, succeeded) {
+        let live = || self.is_live(generation);
+        let Some(judgement) = self.probes.record(generation, succeeded, live) else {
+            return Settled::Late;
+        };
+        match judgement {
             Judgement::Close => self.close(generation, nanos / NANOS_PER_MILLI),
             Judgement::Open => self.open(generation, Cause::ProbeFailed, nanos, draw()),
             Judgement::Undecided if self.probes.keeps_slot() => Settled::Counted,
@@ -278,6 +282,11 @@ impl Machine {
             failures,
             slow,
         }
+    }
+
+    /// Whether this generation is the present one.
+    fn is_live(&self, generation: u16) -> bool {
+        self.word.load().generation == generation
     }
 
     fn nanos_at(&self, now: Instant) -> u64 {

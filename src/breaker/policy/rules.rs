@@ -136,8 +136,15 @@ impl Rules {
         }
     }
 
-    /// Records the end of a call at `at` nanoseconds and says which rule it met.
-    pub(super) fn record(&self, era: u16, at: u64, end: &Finished) -> Option<Cause> {
+    /// Records the end of a call at `at` nanoseconds and says which rule it met; `live` says
+    /// whether the era is not over yet.
+    pub(super) fn record(
+        &self,
+        era: u16,
+        at: u64,
+        end: &Finished,
+        live: impl Fn() -> bool,
+    ) -> Option<Cause> {
         let slow = self.is_slow(end.ran);
         match end.outcome {
             Outcome::Success => {
@@ -145,7 +152,7 @@ impl Rules {
                 None
             }
             Outcome::Throttled => self.rated_bad(era, at, slow, end),
-            Outcome::Failure => self.bad(era, at, slow, end),
+            Outcome::Failure => self.bad(era, at, slow, end, live),
             Outcome::Neutral | Outcome::Abandoned => return None,
         }
         .or_else(|| self.too_slow(era, at, slow))
@@ -166,9 +173,17 @@ impl Rules {
     }
 
     /// Every rule records before one decides: the next decision must not miss this failure.
-    fn bad(&self, era: u16, at: u64, slow: bool, end: &Finished) -> Option<Cause> {
+    fn bad(
+        &self,
+        era: u16,
+        at: u64,
+        slow: bool,
+        end: &Finished,
+        live: impl Fn() -> bool,
+    ) -> Option<Cause> {
         let serial = end.endpoint.map(|seen| seen.serial);
-        let run = self.consecutive.as_ref().filter(|run| run.add(era, serial));
+        let run = self.consecutive.as_ref();
+        let run = run.filter(|run| run.add(era, serial, live));
         let times = self
             .within
             .as_ref()

@@ -61,16 +61,25 @@ impl Breaks {
         end.max(self.wanted(generation).min(longest)).min(STAMP_MAX)
     }
 
-    /// Notes that the server asked at `now` nanoseconds for a pause.
-    pub(super) fn note_pushback(&self, now: u64, generation: u16, pause: Duration) {
+    /// Notes that the server asked at `now` nanoseconds for a pause; `live` says whether this
+    /// generation is not over yet.
+    pub(super) fn note_pushback(
+        &self,
+        now: u64,
+        generation: u16,
+        pause: Duration,
+        live: impl Fn() -> bool,
+    ) {
         let until = (now / NANOS_PER_MILLI as u64)
             .saturating_add(millis(pause))
             .min(STAMP_MAX);
         let tagged = u64::from(generation) << PUSHBACK_BITS | until;
-        // A failed update means that a longer pause is noted already.
+        // A failed update means that a longer pause is noted already, or that one of a later
+        // generation is.
         let _ = self.pushback.fetch_update(AcqRel, Acquire, |noted| {
             let same = (noted >> PUSHBACK_BITS) as u16 == generation;
-            (!same || noted < tagged).then_some(tagged)
+            let more = if same { noted < tagged } else { live() };
+            more.then_some(tagged)
         });
     }
 
@@ -168,19 +177,19 @@ mod tests {
     #[test]
     fn pushback_lengthens_a_break_to_a_minute_at_most_and_never_shortens_it() {
         let breaks = breaks(BreakerConfig::new().break_duration(5 * SECOND));
-        breaks.note_pushback(0, 1, SECOND);
+        breaks.note_pushback(0, 1, SECOND, || true);
         assert_eq!(breaks.end(0, 0, 1, 0.0), 5_000);
-        breaks.note_pushback(0, 1, 20 * SECOND);
-        breaks.note_pushback(0, 1, 10 * SECOND);
+        breaks.note_pushback(0, 1, 20 * SECOND, || true);
+        breaks.note_pushback(0, 1, 10 * SECOND, || true);
         assert_eq!(breaks.end(0, 0, 1, 0.0), 20_000);
-        breaks.note_pushback(0, 1, Duration::MAX);
+        breaks.note_pushback(0, 1, Duration::MAX, || true);
         assert_eq!(breaks.end(0, 0, 1, 0.0), 60_000);
     }
 
     #[test]
     fn pushback_of_another_generation_is_forgotten() {
         let breaks = breaks(BreakerConfig::new().break_duration(5 * SECOND));
-        breaks.note_pushback(0, 1, 20 * SECOND);
+        breaks.note_pushback(0, 1, 20 * SECOND, || true);
         assert_eq!(breaks.end(0, 0, 2, 0.0), 5_000);
     }
 
