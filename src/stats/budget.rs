@@ -254,10 +254,11 @@ impl CallsPerSecond {
         let fresh = tag(second);
         let mut word = slot.load(Ordering::Relaxed);
         loop {
-            let next = if word & TAG == fresh {
-                word.saturating_add(1)
-            } else {
-                fresh | 1
+            let next = match (word >> 32).wrapping_sub(fresh >> 32) as u32 {
+                0 => word.saturating_add(1),
+                // A later second is counted here already.
+                1..LATE => return,
+                _ => fresh | 1,
             };
             match slot.compare_exchange_weak(word, next, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return,
@@ -285,6 +286,9 @@ impl CallsPerSecond {
 }
 
 const TAG: u64 = !(u32::MAX as u64);
+
+/// A count that is late by fewer seconds than this must not replace that of its successor.
+const LATE: u32 = 3_600;
 
 /// The second plus one (an unused word is no second) in the upper half.
 const fn tag(second: u64) -> u64 {
@@ -407,5 +411,7 @@ mod tests {
         assert_eq!(calls.last_full(10), 0);
         calls.count(9);
         assert_eq!(calls.last_full(10), 1);
+        calls.count(7);
+        assert_eq!(calls.last_full(10), 1, "a late thread wipes nothing out");
     }
 }

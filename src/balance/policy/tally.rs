@@ -6,6 +6,9 @@ use std::time::Duration;
 /// Length of one of the two spans that are kept: this one and the one before.
 const SPAN: Duration = Duration::from_secs(5);
 
+/// A result that is late by fewer spans than this must not replace a later one.
+const LATE: u16 = 12;
+
 const CALL: u64 = 1;
 const FAILURE: u64 = 1 << 24;
 const COUNT: u64 = FAILURE - 1;
@@ -31,10 +34,12 @@ impl Tally {
         let one = if failed { CALL + FAILURE } else { CALL };
         let word = &self.0[usize::from(span & 1)];
         let _ = word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| {
-            match old >> 48 == u64::from(span) {
-                true if old & COUNT == COUNT => None,
-                true => Some(old + one),
-                false => Some(u64::from(span) << 48 | one),
+            match ((old >> 48) as u16).wrapping_sub(span) {
+                0 if old & COUNT == COUNT => None,
+                0 => Some(old + one),
+                // A later span is counted here already.
+                1..LATE if old & COUNT > 0 => None,
+                _ => Some(u64::from(span) << 48 | one),
             }
         });
     }
@@ -97,6 +102,15 @@ mod tests {
             }
         );
         assert_eq!(tally.read(S(30)).calls, 0);
+    }
+
+    #[test]
+    fn a_late_result_wipes_out_no_later_span() {
+        let tally = Tally::default();
+        tally.record(false, S(16));
+        tally.record(true, S(6));
+        let counted = tally.read(S(16));
+        assert_eq!((counted.calls, counted.failures), (1, 0));
     }
 
     #[test]

@@ -72,7 +72,8 @@ impl Probes {
         live: impl Fn() -> bool,
     ) -> Option<Judgement> {
         let after = self.update(generation, live, |results| {
-            Some(results.unwrap_or(Results::none(generation)).plus(succeeded))
+            let results = results.unwrap_or_else(|| Results::none(generation));
+            Some(results.plus(succeeded))
         });
         Some(self.judge(after?))
     }
@@ -81,7 +82,9 @@ impl Probes {
     /// are given up; answers how many results that are. Whoever does so first decides.
     pub(super) fn hand_on(&self, generation: u16, live: impl Fn() -> bool) -> u32 {
         let next = generation.wrapping_add(1);
-        let has = self.load(generation).unwrap_or(Results::none(generation));
+        let has = self
+            .load(generation)
+            .unwrap_or_else(|| Results::none(generation));
         let given = self.update(next, live, |there| match there {
             Some(_) => None,
             None => Some(Results {
