@@ -210,7 +210,10 @@ pub use self::client::{Balanced, ClientBuilder};
 pub use self::{
     balance::{Balancer, BalancerConfig, Ejection, Pick, SlowStart},
     breaker::{Breaker, BreakerConfig, CircuitBreakerLayer},
-    call::{Body, CallPolicy, Deadline, Disposition, IdempotencyKey, InvalidKey, KeyScope, Report},
+    call::{
+        Body, CallPolicy, Deadline, DeadlineHeader, Disposition, IdempotencyKey, InheritedDeadline,
+        InvalidKey, KeyScope, Report,
+    },
     discover::{Discover, Endpoint, Fixed, LookupHost, Origin},
     error::{BoxError, Error, ErrorKind, InvalidSetting},
     guarded::{End, Guarded, Settle},

@@ -206,10 +206,9 @@ impl Trial {
             };
         };
         let policy = call.policy();
-        let hurried = policy.deadline_given().is_some();
         let brought = policy
             .attempt_timeout_given()
-            .or_else(|| self.limit.filter(|_| hurried));
+            .or_else(|| self.limit.filter(|_| call.is_hurried()));
         Limits::new(self.limit, brought, call.slow_time(), median)
     }
 }

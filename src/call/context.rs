@@ -9,16 +9,15 @@ use std::{
 use super::{
     deadline::Deadline,
     disposition::Disposition,
+    endpoint::EndpointFacts,
     key::{CallKey, Confinement, KeyScope},
     policy::CallPolicy,
     report::{AttemptReport, Outcome, Report, Stop},
+    span::{Span, nanos},
 };
 
 /// How many picked endpoints a call remembers as tried.
 const REMEMBERED_PICKS: usize = 8;
-
-/// Stands for no limit where a duration is kept as nanoseconds.
-const NEVER: u64 = u64::MAX;
 
 /// One logical call: what layers tell one another about it, downwards and back up.
 ///
@@ -28,11 +27,13 @@ const NEVER: u64 = u64::MAX;
 pub struct Call {
     policy: CallPolicy,
     started: Instant,
+    inherits: bool,
     live: AtomicBool,
     retried: AtomicBool,
     stalled: AtomicBool,
-    deadline: AtomicU64,
-    slow_time: AtomicU64,
+    deadline: Span,
+    lasting: Span,
+    slow_time: Span,
     key: OnceLock<Option<CallKey>>,
     confinement: OnceLock<Confinement>,
     attempt: AtomicU32,
@@ -56,41 +57,18 @@ struct Story {
     stop: Option<Stop>,
 }
 
-/// What the balancer knows of an attempt that failed.
-#[derive(Clone, Debug)]
-pub(crate) struct EndpointFacts {
-    /// Serial number of the endpoint, never reused.
-    pub(crate) serial: u64,
-    /// Its name in reports.
-    pub(crate) name: Arc<str>,
-    /// How many endpoints there are.
-    pub(crate) set_size: usize,
-    /// How many usable ones this call has not tried.
-    pub(crate) untried: usize,
-    /// What is left where the call's key is known; `None` if that is everywhere.
-    pub(crate) reach: Option<Reach>,
-}
-
-/// What of a set lies where a key is known.
-#[derive(Clone, Debug)]
-pub(crate) struct Reach {
-    pub(crate) place: Confinement,
-    /// An endpoint does.
-    pub(crate) inhabited: bool,
-    /// A usable one that this call has not tried does.
-    pub(crate) untried: bool,
-}
-
 impl Call {
     pub(crate) fn new(policy: CallPolicy, started: Instant) -> Self {
         Self {
             policy,
             started,
+            inherits: false,
             live: AtomicBool::new(true),
             retried: AtomicBool::new(false),
             stalled: AtomicBool::new(false),
-            deadline: AtomicU64::new(NEVER),
-            slow_time: AtomicU64::new(NEVER),
+            deadline: Span::default(),
+            lasting: Span::default(),
+            slow_time: Span::default(),
             key: OnceLock::new(),
             confinement: OnceLock::new(),
             attempt: AtomicU32::new(0),
@@ -101,6 +79,18 @@ impl Call {
             picked: AtomicU32::new(0),
             story: Mutex::default(),
         }
+    }
+
+    /// A call that ends by the deadline of its policy, and by that of the incoming call that it serves.
+    pub(crate) fn within(policy: CallPolicy, started: Instant, inherited: Deadline) -> Self {
+        let given = policy.deadline_given();
+        let given = given.map_or(Deadline::NEVER, |given| Deadline::after(started, given));
+        let call = Self {
+            inherits: inherited != Deadline::NEVER,
+            ..Self::new(policy, started)
+        };
+        call.set_deadline(given.earliest(inherited));
+        call
     }
 
     /// What the caller asked for this call.
@@ -115,17 +105,32 @@ impl Call {
 
     /// When it has to be over.
     pub fn deadline(&self) -> Deadline {
-        match self.deadline.load(Relaxed) {
-            NEVER => Deadline::NEVER,
-            nanos => Deadline::after(self.started, Duration::from_nanos(nanos)),
-        }
+        self.deadline.from(self.started)
     }
 
     pub(crate) fn set_deadline(&self, deadline: Deadline) {
-        self.deadline.store(
-            deadline.remaining(self.started).map_or(NEVER, nanos),
-            Relaxed,
-        );
+        self.set_deadlines(deadline, deadline);
+    }
+
+    /// Until its commit point the call has this deadline, from there on the one that is lasting.
+    pub(crate) fn set_deadlines(&self, deadline: Deadline, lasting: Deadline) {
+        self.deadline.set(deadline.remaining(self.started));
+        self.lasting.set(lasting.remaining(self.started));
+    }
+
+    /// The deadline that holds for a response that streams.
+    pub(crate) fn lasting_deadline(&self) -> Deadline {
+        self.lasting.from(self.started)
+    }
+
+    /// The response is the caller's: what was meant for getting there is over.
+    pub(crate) fn commit(&self) {
+        self.deadline.set(self.lasting.get());
+    }
+
+    /// Whether it has less time than its client gives by itself, for reasons that are no server's.
+    pub(crate) fn is_hurried(&self) -> bool {
+        self.inherits || self.policy.deadline_given().is_some()
     }
 
     /// The response body was cut off in a silence that is the server's fault: its guards below see only that it
@@ -140,14 +145,11 @@ impl Call {
 
     /// How long an attempt without a limit of its own has to run before its end counts as slow.
     pub(crate) fn slow_time(&self) -> Option<Duration> {
-        match self.slow_time.load(Relaxed) {
-            NEVER => None,
-            nanos => Some(Duration::from_nanos(nanos)),
-        }
+        self.slow_time.get()
     }
 
     pub(crate) fn set_slow_time(&self, slow_time: Duration) {
-        self.slow_time.store(nanos(slow_time), Relaxed);
+        self.slow_time.set(Some(slow_time));
     }
 
     /// The key that the destination de-duplicates by, if there is one.
@@ -333,10 +335,6 @@ impl Call {
         // Nothing that runs under the lock can leave it half done.
         self.story.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(NEVER)
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@ use std::{any::Any, sync::Arc, time::Instant};
 use http::Request;
 
 use super::{
-    attempt::forget_attempt, body::Body, context::Call, deadline::Deadline, policy::CallPolicy,
+    attempt::forget_attempt, body::Body, context::Call, deadline::Deadline,
+    inherited::InheritedDeadline, policy::CallPolicy, wire,
 };
 use crate::error::{Error, ErrorKind};
 
@@ -36,8 +37,11 @@ pub(crate) fn find<B: 'static>(request: &Request<B>) -> Option<&Arc<Call>> {
 
 /// Joins the live call of this request, or opens one by the policy in its extensions.
 ///
+/// The `grpc-timeout` of a gRPC request is its caller's word about the deadline like that in the policy; where both
+/// are given the shorter one holds. What the incoming call that is being served leaves shortens either.
+///
 /// # Errors
-/// If the layer opens the call and its policy is out of range; nothing was sent.
+/// If the layer opens the call and its policy or `grpc-timeout` is out of range; nothing was sent.
 pub(crate) fn join<B: 'static>(
     request: &mut Request<B>,
     now: impl FnOnce() -> Instant,
@@ -52,10 +56,14 @@ pub(crate) fn join<B: 'static>(
     policy
         .check()
         .map_err(|invalid| Error::new(ErrorKind::InvalidCall).with_source(invalid))?;
-    let call = Arc::new(Call::new(policy, now()));
-    if let Some(given) = call.policy().deadline_given() {
-        call.set_deadline(Deadline::after(call.started(), given));
-    }
+    let timeout = wire::grpc_timeout(request.headers())
+        .map_err(|malformed| Error::new(ErrorKind::InvalidCall).with_source(malformed))?;
+    let policy = match timeout {
+        Some(timeout) => policy.within(timeout),
+        None => policy,
+    };
+    let inherited = InheritedDeadline::of(request.extensions());
+    let call = Arc::new(Call::within(policy, now(), inherited));
     forget_attempt(request);
     attach(request, &call);
     Ok(Joined {
@@ -64,15 +72,22 @@ pub(crate) fn join<B: 'static>(
     })
 }
 
-/// Like [`join`], but opens no call for a request without a policy: for layers that have nothing to tell.
+/// Like [`join`], but opens no call for a request that has no wish and inherits nothing: for layers that have nothing
+/// to tell.
 pub(crate) fn join_if_any<B: 'static>(
     request: &mut Request<B>,
     now: impl FnOnce() -> Instant,
 ) -> Result<Option<Joined>, Error> {
-    if find(request).is_none() && request.extensions().get::<CallPolicy>().is_none() {
+    if find(request).is_none() && !has_wish(request) {
         return Ok(None);
     }
     join(request, now).map(Some)
+}
+
+fn has_wish<B>(request: &Request<B>) -> bool {
+    request.extensions().get::<CallPolicy>().is_some()
+        || InheritedDeadline::of(request.extensions()) != Deadline::NEVER
+        || wire::grpc_timeout(request.headers()) != Ok(None)
 }
 
 /// Puts the call where the layers below find it; for a request whose body was made anew.
@@ -136,6 +151,88 @@ mod tests {
             joined(&mut request).call.policy().deadline_given(),
             Some(Duration::from_secs(9))
         );
+    }
+
+    fn grpc(timeout: &str) -> Request<()> {
+        let request = Request::post("/a.B/C").header("content-type", "application/grpc");
+        let request = request.header("grpc-timeout", timeout);
+        request.body(()).expect("a request")
+    }
+
+    fn left(joined: &Joined) -> Option<Duration> {
+        joined.call.deadline().remaining(joined.call.started())
+    }
+
+    #[test]
+    fn a_grpc_timeout_counts_as_the_calls_own_deadline() {
+        let seconds = Duration::from_secs;
+        for (policy, timeout, deadline) in [
+            (CallPolicy::new(), "2S", 2),
+            (CallPolicy::new().deadline(seconds(3)), "2S", 2),
+            (CallPolicy::new().deadline(seconds(1)), "2S", 1),
+            (CallPolicy::new().no_deadline(), "2S", 2),
+            (CallPolicy::new(), "0n", 0),
+        ] {
+            let mut request = grpc(timeout);
+            request.extensions_mut().insert(policy);
+            let joined = joined(&mut request);
+            assert_eq!(left(&joined), Some(seconds(deadline)));
+            assert!(joined.call.is_hurried());
+            assert_eq!(joined.call.policy().deadline_given(), left(&joined));
+        }
+        let mut http = grpc("2S");
+        http.headers_mut().remove("content-type");
+        assert_eq!(left(&joined(&mut http)), None);
+    }
+
+    #[test]
+    fn a_malformed_grpc_timeout_fails_the_call_before_it_is_sent() {
+        for error in [
+            join(&mut grpc("2s"), Instant::now).expect_err("no unit of this name"),
+            join_if_any(&mut grpc("2s"), Instant::now).expect_err("a wish, though a bad one"),
+        ] {
+            assert!(matches!(error.kind(), ErrorKind::InvalidCall));
+            assert!(!error.may_have_happened());
+            assert!(error.to_string().contains("grpc-timeout"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_inherited_shortens_a_call_and_never_extends_it() {
+        let now = Instant::now();
+        let in_seconds = |seconds| Deadline::after(now, Duration::from_secs(seconds));
+        for (given, inherited, deadline) in [
+            (None, Some(1), Some(1)),
+            (Some(9), Some(1), Some(1)),
+            (Some(1), Some(9), Some(1)),
+            (Some(1), None, Some(1)),
+            (None, None, None),
+        ] {
+            let mut request = Request::new(());
+            if let Some(given) = given {
+                let policy = CallPolicy::new().deadline(Duration::from_secs(given));
+                request.extensions_mut().insert(policy);
+            }
+            let inherited = inherited.map_or(Deadline::NEVER, in_seconds);
+            let _entered = InheritedDeadline::new(inherited).enter();
+            let joined = join(&mut request, || now).expect("valid");
+            assert_eq!(
+                joined.call.deadline(),
+                deadline.map_or(Deadline::NEVER, in_seconds)
+            );
+            assert_eq!(joined.call.is_hurried(), deadline.is_some());
+        }
+    }
+
+    #[test]
+    fn a_layer_with_nothing_to_tell_opens_a_call_for_what_is_inherited() {
+        let mut request = Request::new(());
+        let open = |request: &mut Request<()>| join_if_any(request, Instant::now).expect("valid");
+        assert!(open(&mut request).is_none());
+        let now = Instant::now();
+        let inherited = InheritedDeadline::new(Deadline::after(now, Duration::from_secs(1)));
+        request.extensions_mut().insert(inherited);
+        assert!(open(&mut request).is_some());
     }
 
     #[test]

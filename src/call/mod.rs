@@ -12,26 +12,33 @@ mod body;
 mod context;
 mod deadline;
 mod disposition;
+mod endpoint;
+mod inherited;
 mod join;
 mod key;
 mod policy;
 mod report;
+mod span;
+mod wire;
 
 pub(crate) use self::{
     attempt::{Attempt, attempt, set_attempt},
     body::UploadFailed,
-    context::{EndpointFacts, Reach},
+    endpoint::{EndpointFacts, Reach},
     join::{Joined, Opened, attach, find, join, join_if_any},
     key::{CallKey, Confinement},
     policy::KeyChoice,
     report::Short,
+    wire::is_grpc,
 };
 pub use self::{
     body::Body,
     context::Call,
     deadline::Deadline,
     disposition::Disposition,
+    inherited::{InheritedDeadline, Inheriting},
     key::{IdempotencyKey, InvalidKey, KeyScope},
     policy::CallPolicy,
     report::{AttemptReport, Outcome, Report, Stop},
+    wire::DeadlineHeader,
 };

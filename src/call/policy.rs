@@ -25,6 +25,7 @@ pub struct CallPolicy {
     max_attempts: Option<u32>,
     idempotent: Option<bool>,
     safe: Option<bool>,
+    unary: Option<bool>,
     key: KeyChoice,
     key_lifetime: Option<Duration>,
 }
@@ -115,6 +116,17 @@ impl CallPolicy {
         self
     }
 
+    /// Says that this gRPC call has one request message and one answer, which nothing in a request shows.
+    ///
+    /// Then an attempt lasts until the first message or the status of its answer, so that a failure in between can be
+    /// retried; the attempt limit and the client's default deadline hold until the end, and the server is told of
+    /// them. Of a method that may stream none of this can be done. **Default**: it may stream.
+    #[must_use]
+    pub fn unary(mut self, unary: bool) -> Self {
+        self.unary = Some(unary);
+        self
+    }
+
     /// The key of this call; says that its destination de-duplicates by it.
     ///
     /// The idempotency key layer puts it into the header; the ready-made clients always have one. In a stack by hand
@@ -172,6 +184,10 @@ impl CallPolicy {
         self.safe == Some(true)
     }
 
+    pub(crate) fn is_unary(&self) -> bool {
+        self.unary == Some(true)
+    }
+
     pub(crate) fn key_lifetime_given(&self) -> Option<Duration> {
         self.key_lifetime
     }
@@ -182,6 +198,13 @@ impl CallPolicy {
             KeyChoice::Inherit if self.is_safe() => &KeyChoice::Without,
             choice => choice,
         }
+    }
+
+    /// The same with a deadline that is no longer than this.
+    pub(crate) fn within(mut self, longest: Duration) -> Self {
+        let deadline = self.deadline.unwrap_or(longest);
+        self.deadline = Some(deadline.min(longest));
+        self
     }
 
     /// What this one leaves open is as `below` has it.
@@ -198,6 +221,7 @@ impl CallPolicy {
             max_attempts: self.max_attempts.or(below.max_attempts),
             idempotent: self.idempotent.or(below.idempotent),
             safe: self.safe.or(below.safe),
+            unary: self.unary.or(below.unary),
             key: match self.key {
                 KeyChoice::Inherit => below.key.clone(),
                 own => own,

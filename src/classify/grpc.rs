@@ -2,12 +2,13 @@
 
 use std::time::SystemTime;
 
-use http::{HeaderMap, StatusCode, header::CONTENT_TYPE};
+use http::{HeaderMap, StatusCode};
 
 use super::{
     pushback,
     verdict::{Awaited, Class, Pushback, Retryable, Verdict},
 };
+use crate::call::is_grpc;
 
 /// The header, or trailer, that holds the status code.
 const GRPC_STATUS: &str = "grpc-status";
@@ -180,15 +181,6 @@ pub fn status_of_foreign(status: StatusCode, headers: &HeaderMap) -> Option<u8> 
         Head::Foreign(code) => Some(code.0),
         Head::Open | Head::Status(_) => None,
     }
-}
-
-fn is_grpc(headers: &HeaderMap) -> bool {
-    let media = headers.get(CONTENT_TYPE).map(|value| value.as_bytes());
-    media.is_some_and(|media| {
-        let (name, rest) = media.split_at(media.len().min(b"application/grpc".len()));
-        name.eq_ignore_ascii_case(b"application/grpc")
-            && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
-    })
 }
 
 #[cfg(test)]

@@ -50,7 +50,7 @@ impl<S> DeadlineService<S> {
         if let Some(slow_time) = policy::slow_time(own) {
             call.set_slow_time(slow_time);
         }
-        if joined.opened.is_none() && deadline.has_passed(clock::recent()) {
+        if deadline.has_passed(clock::recent()) {
             return Err(
                 Error::new(ErrorKind::DeadlineExceeded).with_report(call.report(clock::recent()))
             );

@@ -1,0 +1,42 @@
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use super::deadline::Deadline;
+
+/// Stands for no limit where a duration is kept as nanoseconds.
+const NEVER: u64 = u64::MAX;
+
+/// A length of time, or none, that is read and written without a lock.
+#[derive(Debug)]
+pub(super) struct Span(AtomicU64);
+
+impl Default for Span {
+    fn default() -> Self {
+        Self(AtomicU64::new(NEVER))
+    }
+}
+
+impl Span {
+    pub(super) fn get(&self) -> Option<Duration> {
+        match self.0.load(Relaxed) {
+            NEVER => None,
+            nanos => Some(Duration::from_nanos(nanos)),
+        }
+    }
+
+    pub(super) fn set(&self, length: Option<Duration>) {
+        self.0.store(length.map_or(NEVER, nanos), Relaxed);
+    }
+
+    /// The instant so long after `started`.
+    pub(super) fn from(&self, started: Instant) -> Deadline {
+        self.get()
+            .map_or(Deadline::NEVER, |length| Deadline::after(started, length))
+    }
+}
+
+pub(super) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(NEVER)
+}

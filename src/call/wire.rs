@@ -1,0 +1,390 @@
+use std::{fmt, time::Duration};
+
+use http::{HeaderMap, HeaderName, HeaderValue, header::CONTENT_TYPE};
+
+use crate::error::InvalidSetting;
+
+/// gRPC's own header, of its protocol over HTTP/2.
+static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+
+/// The most digits that gRPC's protocol allows, and the largest number with them.
+const DIGITS: usize = 8;
+const LARGEST: u128 = 99_999_999;
+
+const NANO: u128 = 1;
+const MICRO: u128 = 1_000 * NANO;
+const MILLI: u128 = 1_000 * MICRO;
+const SECOND: u128 = 1_000 * MILLI;
+const MINUTE: u128 = 60 * SECOND;
+const HOUR: u128 = 60 * MINUTE;
+
+/// Units of `grpc-timeout`, the finest first, with their length in nanoseconds.
+const UNITS: [(char, u128); 6] = [
+    ('n', NANO),
+    ('u', MICRO),
+    ('m', MILLI),
+    ('S', SECOND),
+    ('M', MINUTE),
+    ('H', HOUR),
+];
+
+/// The header in which a deadline crosses the wire: as the time that is left, so that clocks need not agree.
+///
+/// What is written is rounded down to the unit, so that the other side never believes in more time than there is;
+/// never to nothing, since some read zero as no limit.
+///
+/// ```
+/// use evenkeel::DeadlineHeader;
+///
+/// let grpc = DeadlineHeader::grpc(); // grpc-timeout: 1500000u
+/// let http = DeadlineHeader::millis("x-timeout-ms")?; // x-timeout-ms: 1500
+/// # assert_ne!(grpc, http);
+/// # Ok::<(), evenkeel::InvalidSetting>(())
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct DeadlineHeader(Format);
+
+#[derive(Clone, PartialEq, Eq)]
+enum Format {
+    Grpc,
+    Millis(HeaderName),
+}
+
+/// A header that holds no time; what it holds is not shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Malformed {
+    #[error("grpc-timeout is not one value of 1 to 8 digits and a unit of H, M, S, m, u or n")]
+    Grpc,
+    #[error("the deadline header is not one whole number of milliseconds")]
+    Millis,
+}
+
+impl DeadlineHeader {
+    /// `grpc-timeout`, to the letter of gRPC's protocol: up to 8 digits and a unit from nanoseconds to hours.
+    #[must_use]
+    pub const fn grpc() -> Self {
+        Self(Format::Grpc)
+    }
+
+    /// A header of this name that holds whole milliseconds, for HTTP.
+    ///
+    /// There is no standard one: it is what your servers read, such as `x-envoy-expected-rq-timeout-ms`, which Envoy
+    /// writes.
+    ///
+    /// # Errors
+    /// If it is no HTTP header name.
+    pub fn millis(name: impl AsRef<str>) -> Result<Self, InvalidSetting> {
+        let name = name.as_ref();
+        let refused = || InvalidSetting::new("DeadlineHeader::millis", name, "an HTTP header name");
+        let name = HeaderName::from_bytes(name.as_bytes()).or_else(|_| Err(refused()))?;
+        Ok(Self(Format::Millis(name)))
+    }
+
+    pub(crate) fn is_grpc(&self) -> bool {
+        self.0 == Format::Grpc
+    }
+
+    /// The header's name.
+    #[must_use]
+    pub fn name(&self) -> &HeaderName {
+        match &self.0 {
+            Format::Grpc => &GRPC_TIMEOUT,
+            Format::Millis(name) => name,
+        }
+    }
+
+    /// The time that is left by these headers; `None` if they do not say.
+    ///
+    /// # Errors
+    /// If they say something else, or say it twice: that is never "no limit".
+    pub(crate) fn read(&self, headers: &HeaderMap) -> Result<Option<Duration>, Malformed> {
+        let mut values = headers.get_all(self.name()).iter();
+        let Some(value) = values.next() else {
+            return Ok(None);
+        };
+        let (malformed, parse) = match self.0 {
+            Format::Grpc => (Malformed::Grpc, parse_grpc as fn(&[u8]) -> _),
+            Format::Millis(_) => (Malformed::Millis, parse_millis as fn(&[u8]) -> _),
+        };
+        match (parse(value.as_bytes()), values.next()) {
+            (Some(left), None) => Ok(Some(left)),
+            _ => Err(malformed),
+        }
+    }
+
+    /// Says how much time is left, in place of what was said before.
+    pub(crate) fn write(&self, headers: &mut HeaderMap, left: Duration) {
+        let (name, text) = match &self.0 {
+            Format::Grpc => (GRPC_TIMEOUT.clone(), grpc(left)),
+            Format::Millis(name) => (name.clone(), (left.as_millis().max(1)).to_string()),
+        };
+        if let Ok(value) = HeaderValue::try_from(text) {
+            headers.insert(name, value);
+        }
+    }
+}
+
+impl fmt::Debug for DeadlineHeader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DeadlineHeader({})", self.name())
+    }
+}
+
+/// What a gRPC request says in `grpc-timeout`; the header means nothing on others.
+///
+/// # Errors
+/// If the header is malformed.
+pub(crate) fn grpc_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Malformed> {
+    if !headers.contains_key(&GRPC_TIMEOUT) || !is_grpc(headers) {
+        return Ok(None);
+    }
+    DeadlineHeader::grpc().read(headers)
+}
+
+/// Whether the content is gRPC, whatever its codec.
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+    const GRPC: &[u8] = b"application/grpc";
+    let media = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    media.is_some_and(|media| {
+        let (name, rest) = media.split_at(media.len().min(GRPC.len()));
+        name.eq_ignore_ascii_case(GRPC) && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
+    })
+}
+
+/// In the finest unit that holds it in 8 digits; the longest is 99999999H.
+fn grpc(left: Duration) -> String {
+    let nanos = left.as_nanos().max(1);
+    let fits = |(_, length): &&(char, u128)| nanos / length <= LARGEST;
+    let (unit, length) = UNITS.iter().find(fits).unwrap_or(&('H', HOUR));
+    format!("{}{unit}", (nanos / length).min(LARGEST))
+}
+
+fn parse_grpc(value: &[u8]) -> Option<Duration> {
+    let (unit, digits) = value.split_last()?;
+    let (_, length) = UNITS
+        .iter()
+        .find(|(name, _)| u32::from(*name) == u32::from(*unit))?;
+    let number = number(digits).filter(|_| digits.len() <= DIGITS)?;
+    let nanos = u128::from(number) * length;
+    let seconds = u64::try_from(nanos / SECOND).ok()?;
+    let rest = u32::try_from(nanos % SECOND).ok()?;
+    Some(Duration::new(seconds, rest))
+}
+
+fn parse_millis(value: &[u8]) -> Option<Duration> {
+    number(value).map(Duration::from_millis)
+}
+
+/// Digits alone, at least one; what is too large for the type is its largest.
+fn number(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let more = |number: u64, digit: &u8| {
+        number
+            .saturating_mul(10)
+            .saturating_add(u64::from(digit - b'0'))
+    };
+    Some(digits.iter().fold(0, more))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(header: &DeadlineHeader, values: &[&str]) -> Result<Option<Duration>, Malformed> {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(header.name(), value.parse().expect("a header value"));
+        }
+        header.read(&headers)
+    }
+
+    fn grpc_of(value: &str) -> Result<Option<Duration>, Malformed> {
+        read(&DeadlineHeader::grpc(), &[value])
+    }
+
+    fn millis() -> DeadlineHeader {
+        DeadlineHeader::millis("x-timeout-ms").expect("a header name")
+    }
+
+    // TMO-05 (grpc-ecosystem/grpc-gateway#7382)
+    #[test]
+    fn a_huge_timeout_is_huge_and_one_that_is_malformed_is_said_to_be() {
+        let hours = Duration::from_secs(99_999_999 * 3600);
+        assert_eq!(grpc_of("99999999H"), Ok(Some(hours)));
+        assert_eq!(grpc_of("1S"), Ok(Some(Duration::from_secs(1))));
+        assert_eq!(grpc_of("00000001S"), Ok(Some(Duration::from_secs(1))));
+        for malformed in [
+            "100000000S",
+            "000000001S",
+            "-1S",
+            "+1S",
+            "1",
+            "S",
+            "",
+            "1x",
+            "1s",
+            "1h",
+            "1 S",
+            "1SS",
+            "1.5S",
+            "0x1S",
+            "1e3S",
+            "1S,2S",
+        ] {
+            assert_eq!(grpc_of(malformed), Err(Malformed::Grpc), "{malformed:?}");
+        }
+        let arabic = HeaderValue::from_bytes("\u{661}S".as_bytes()).expect("opaque bytes");
+        let headers = [(GRPC_TIMEOUT.clone(), arabic)].into_iter().collect();
+        assert_eq!(DeadlineHeader::grpc().read(&headers), Err(Malformed::Grpc));
+    }
+
+    // TMO-05: zero is expired, and never no limit
+    #[test]
+    fn zero_is_no_time_at_all() {
+        for zero in ["0n", "0S", "00000000H"] {
+            assert_eq!(grpc_of(zero), Ok(Some(Duration::ZERO)));
+        }
+        assert_eq!(read(&millis(), &["0"]), Ok(Some(Duration::ZERO)));
+    }
+
+    // TMO-06 (tsloughter/grpcbox#85, grpc/grpc#17079)
+    #[test]
+    fn no_time_takes_more_than_eight_digits() {
+        for (time, text) in [
+            (Duration::ZERO, "1n"),
+            (Duration::from_nanos(1), "1n"),
+            (Duration::from_nanos(99_999_999), "99999999n"),
+            (Duration::from_millis(100), "100000u"),
+            (Duration::from_secs(1), "1000000u"),
+            (Duration::from_micros(99_999_999), "99999999u"),
+            (Duration::from_secs(100), "100000m"),
+            (Duration::from_secs(30 * 24 * 3600), "2592000S"),
+            (Duration::from_secs(100_000_000), "1666666M"),
+            (Duration::from_secs(99_999_999 * 3600), "99999999H"),
+            (Duration::from_secs(100_000_000 * 3600), "99999999H"),
+            (Duration::MAX, "99999999H"),
+        ] {
+            assert_eq!(grpc(time), text, "{time:?}");
+        }
+    }
+
+    // TMO-07 (connectrpc/connect-es#396)
+    #[test]
+    fn minutes_are_a_large_m_and_milliseconds_a_small_one() {
+        for (text, time) in [
+            ("1H", Duration::from_secs(3600)),
+            ("1M", Duration::from_secs(60)),
+            ("1S", Duration::from_secs(1)),
+            ("1m", Duration::from_millis(1)),
+            ("1u", Duration::from_micros(1)),
+            ("1n", Duration::from_nanos(1)),
+        ] {
+            assert_eq!(grpc_of(text), Ok(Some(time)));
+        }
+    }
+
+    #[test]
+    fn a_header_that_is_given_twice_is_malformed() {
+        assert_eq!(
+            read(&DeadlineHeader::grpc(), &["1S", "2S"]),
+            Err(Malformed::Grpc)
+        );
+        assert_eq!(read(&millis(), &["1", "1"]), Err(Malformed::Millis));
+    }
+
+    #[test]
+    fn milliseconds_are_whole_and_saturate() {
+        assert_eq!(
+            read(&millis(), &["1500"]),
+            Ok(Some(Duration::from_millis(1500)))
+        );
+        let most = Duration::from_millis(u64::MAX);
+        assert_eq!(
+            read(&millis(), &["99999999999999999999999"]),
+            Ok(Some(most))
+        );
+        for malformed in ["", "1.5", "-1", "1m", "1 ", "0x1", "NaN"] {
+            let value = HeaderValue::from_bytes(malformed.as_bytes()).expect("a value");
+            let headers = [(millis().name().clone(), value)].into_iter().collect();
+            assert_eq!(
+                millis().read(&headers),
+                Err(Malformed::Millis),
+                "{malformed:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_was_said_before_is_replaced() {
+        let mut headers = HeaderMap::new();
+        for header in [DeadlineHeader::grpc(), millis()] {
+            headers.append(header.name(), HeaderValue::from_static("9"));
+            headers.append(header.name(), HeaderValue::from_static("9"));
+            header.write(&mut headers, Duration::from_secs(1));
+            assert_eq!(header.read(&headers), Ok(Some(Duration::from_secs(1))));
+        }
+    }
+
+    #[test]
+    fn the_header_means_something_on_grpc_requests_alone() {
+        for (content, counts) in [
+            ("application/grpc", true),
+            ("application/grpc+proto", true),
+            ("Application/GRPC; charset=utf-8", true),
+            ("application/grpcish", false),
+            ("application/json", false),
+            ("", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(GRPC_TIMEOUT.clone(), HeaderValue::from_static("bad"));
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(content));
+            assert_eq!(grpc_timeout(&headers).is_err(), counts, "{content}");
+        }
+    }
+
+    #[test]
+    fn the_value_is_not_shown() {
+        let error = grpc_of("secret").expect_err("malformed");
+        assert!(!format!("{error} {error:?}").contains("secret"));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_read_is_what_was_written_less_at_most_one_unit(
+            seconds in prop_oneof![0..10_u64, 0..100_000_u64, 0..99_999_999 * 3600_u64],
+            nanos in 0..1_000_000_000_u32,
+        ) {
+            let time = Duration::new(seconds, nanos).max(Duration::from_nanos(1));
+            let text = grpc(time);
+            prop_assert!(text.len() <= 9, "{}", text);
+            let unit = UNITS.iter().find(|(name, _)| text.ends_with(*name)).expect("a unit").1;
+            let read = grpc_of(&text).expect("to the letter").expect("a time");
+            prop_assert!(read <= time, "never later than the true deadline");
+            prop_assert!(!read.is_zero());
+            prop_assert!((time - read).as_nanos() < unit);
+        }
+
+        #[test]
+        fn milliseconds_come_back_less_at_most_one(micros in 1000..u64::MAX) {
+            let time = Duration::from_micros(micros);
+            let mut headers = HeaderMap::new();
+            millis().write(&mut headers, time);
+            let read = millis().read(&headers).expect("digits").expect("a time");
+            prop_assert!(read <= time && time - read < Duration::from_millis(1));
+        }
+
+        #[test]
+        fn no_bytes_panic_and_what_is_taken_is_to_the_letter(value in "[ -~]{0,12}") {
+            if let (Ok(Some(_)), Some(digits)) = (grpc_of(&value), value.len().checked_sub(1)) {
+                let (digits, unit) = value.split_at(digits);
+                prop_assert!((1..=8).contains(&digits.len()));
+                prop_assert!(digits.bytes().all(|digit| digit.is_ascii_digit()));
+                prop_assert!("HMSmun".contains(unit));
+            }
+        }
+    }
+}
