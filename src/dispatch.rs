@@ -135,6 +135,14 @@ where
         Self::Waiting { service, request }
     }
 
+    /// The request, as long as it waits for readiness.
+    pub(crate) fn held(self: Pin<&mut Self>) -> Option<&mut R> {
+        match self.project() {
+            DispatchProj::Waiting { request, .. } => Some(request),
+            _ => None,
+        }
+    }
+
     /// Whether the service has not been called yet.
     pub(crate) const fn is_waiting(&self) -> bool {
         matches!(self, Self::Waiting { .. })

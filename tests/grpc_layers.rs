@@ -16,8 +16,8 @@ use std::{
 
 use bytes::Bytes;
 use evenkeel::{
-    Backoff, Breaker, Budget, CallPolicy, CircuitBreakerLayer, Jitter, Report, Retry, RetryLayer,
-    RetryPolicy,
+    Backoff, Breaker, Budget, CallPolicy, CircuitBreakerLayer, DeadlineLayer, Jitter, Report,
+    Retry, RetryLayer, RetryPolicy,
     breaker::State,
     call::Stop,
     classify::{Classifier, Evidence, Verdict},
@@ -108,6 +108,51 @@ async fn a_status_in_trailers_after_a_body_trips_the_breaker() {
         state_after(9, || message(Some(map(&[("grpc-status", "5")])))).await,
         State::Closed
     );
+}
+
+/// Calls that may take a second, of a server that sends a message and then ends them as if it knew.
+async fn state_after_streams_until(
+    end: Duration,
+    status: &'static str,
+    policy: CallPolicy,
+) -> State {
+    let breaker = Breaker::count(3, Duration::from_secs(60)).unwrap();
+    let layer = CircuitBreakerLayer::new(breaker.clone()).classifier(Classifier::grpc());
+    let inner = layer.layer(service_fn(move |_: Request<Full<Bytes>>| async move {
+        let data = Full::new(Bytes::from_static(b"\0\0\0\0\x01x"));
+        let body = data.with_trailers(async move {
+            tokio::time::sleep(end).await;
+            Some(Ok(map(&[("grpc-status", status)])))
+        });
+        let response = Response::builder().header("content-type", "application/grpc");
+        Ok::<_, Infallible>(response.body(body.boxed_unsync()).unwrap())
+    }));
+    let service = DeadlineLayer::new(Duration::from_secs(1))
+        .unwrap()
+        .layer(inner);
+    for _ in 0..3 {
+        let mut request = Request::new(Full::default());
+        request.extensions_mut().insert(policy.clone());
+        let reply = service.clone().oneshot(request).await.unwrap();
+        let _ = reply.into_body().collect().await;
+    }
+    breaker.state()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_ends_a_stream_at_the_deadline_its_caller_gave_is_not_blamed() {
+    let millis = Duration::from_millis;
+    let short = || CallPolicy::new().deadline(millis(400));
+    for (end, status, policy, state) in [
+        (millis(399), "4", short(), State::Closed),
+        (millis(390), "4", short(), State::Open),
+        (millis(399), "14", short(), State::Open),
+        // All the time that the client gives was not enough.
+        (millis(999), "4", CallPolicy::new(), State::Open),
+    ] {
+        let found = state_after_streams_until(end, status, policy).await;
+        assert_eq!(found, state, "{status} after {end:?}");
+    }
 }
 
 // CLS-02, linkerd/linkerd#1567, line/armeria#4496

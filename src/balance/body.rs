@@ -133,10 +133,12 @@ impl Settle for InFlight {
         let now = clock::recent();
         match end {
             End::Complete { trailers } => {
+                let judge = self.judge.as_ref();
+                let judge = judge.filter(|_| !self.call.is_echoed_by(trailers, now));
                 let class = |(judge, awaited): &(Classifier, Awaited)| {
                     judge.trailers(*awaited, trailers).class
                 };
-                self.complete(self.judge.as_ref().map_or(Class::Success, class), now);
+                self.complete(judge.map_or(Class::Success, class), now);
             }
             End::Failed(_) => {
                 self.ticket.body_failed(now, || self.random.unit());

@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use http::{HeaderMap, StatusCode};
+
 use super::{
     deadline::Deadline,
     disposition::Disposition,
@@ -14,6 +16,7 @@ use super::{
     policy::CallPolicy,
     report::{AttemptReport, Outcome, Report, Stop},
     span::{Span, nanos},
+    wire::gave_up,
 };
 
 /// How many picked endpoints a call remembers as tried.
@@ -123,14 +126,16 @@ impl Call {
         self.lasting.from(self.started)
     }
 
-    /// The response is the caller's: what was meant for getting there is over.
-    pub(crate) fn commit(&self) {
-        self.deadline.set(self.lasting.get());
-    }
-
     /// Whether it has less time than its client gives by itself, for reasons that are no server's.
     pub(crate) fn is_hurried(&self) -> bool {
         self.inherits || self.policy.deadline_given().is_some()
+    }
+
+    /// Whether trailers that come `now` say no more than that the time is up which its caller gave it: the server was
+    /// told, and is a little early.
+    pub(crate) fn is_echoed_by(&self, trailers: Option<&HeaderMap>, now: Instant) -> bool {
+        let gave_up = |trailers| gave_up(StatusCode::OK, trailers);
+        self.is_hurried() && self.deadline().is_due(now) && trailers.is_some_and(gave_up)
     }
 
     /// The response body was cut off in a silence that is the server's fault: its guards below see only that it

@@ -19,6 +19,9 @@ pub struct Deadline(Option<Instant>);
 /// Beyond this a wait is called endless: timers cannot hold much more, and no call lasts so long.
 const LONGEST: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
+/// What timers of two programs that were set for the same instant differ by: they count in milliseconds.
+const TICK: Duration = Duration::from_millis(2);
+
 impl Deadline {
     /// No limit.
     pub const NEVER: Self = Self(None);
@@ -57,6 +60,12 @@ impl Deadline {
     #[must_use]
     pub fn remaining(self, now: Instant) -> Option<Duration> {
         self.0.map(|at| at.saturating_duration_since(now))
+    }
+
+    /// Whether somebody who was told of it may give up at `now`: timers of two programs for the same instant go off
+    /// this close to one another.
+    pub(crate) fn is_due(self, now: Instant) -> bool {
+        self.has_passed(now.checked_add(TICK).unwrap_or(now))
     }
 
     /// Whether no time is left at `now`.

@@ -29,7 +29,7 @@ pub(crate) use self::{
     key::{CallKey, Confinement},
     policy::KeyChoice,
     report::Short,
-    wire::is_grpc,
+    wire::{gave_up, is_grpc},
 };
 pub use self::{
     body::Body,

@@ -118,9 +118,8 @@ impl CallPolicy {
 
     /// Says that this gRPC call has one request message and one answer, which nothing in a request shows.
     ///
-    /// Then an attempt lasts until the first message or the status of its answer, so that a failure in between can be
-    /// retried; the attempt limit and the client's default deadline hold until the end, and the server is told of
-    /// them. Of a method that may stream none of this can be done. **Default**: it may stream.
+    /// Then the server is told of the limit of an attempt. One whose answer may stream is told of the deadline alone,
+    /// since the limit ends with the head. **Default**: it may stream.
     #[must_use]
     pub fn unary(mut self, unary: bool) -> Self {
         self.unary = Some(unary);
@@ -204,6 +203,12 @@ impl CallPolicy {
     pub(crate) fn within(mut self, longest: Duration) -> Self {
         let deadline = self.deadline.unwrap_or(longest);
         self.deadline = Some(deadline.min(longest));
+        self
+    }
+
+    /// The same without a word about the deadline.
+    pub(crate) fn untimed(mut self) -> Self {
+        self.deadline = None;
         self
     }
 

@@ -1,6 +1,6 @@
 use std::{fmt, time::Duration};
 
-use http::{HeaderMap, HeaderName, HeaderValue, header::CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::CONTENT_TYPE};
 
 use crate::error::InvalidSetting;
 
@@ -51,12 +51,11 @@ enum Format {
 }
 
 /// A header that holds no time; what it holds is not shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Malformed {
-    #[error("grpc-timeout is not one value of 1 to 8 digits and a unit of H, M, S, m, u or n")]
-    Grpc,
-    #[error("the deadline header is not one whole number of milliseconds")]
-    Millis,
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{name} is not one {format}")]
+pub(crate) struct Malformed {
+    name: HeaderName,
+    format: &'static str,
 }
 
 impl DeadlineHeader {
@@ -75,8 +74,11 @@ impl DeadlineHeader {
     /// If it is no HTTP header name.
     pub fn millis(name: impl AsRef<str>) -> Result<Self, InvalidSetting> {
         let name = name.as_ref();
-        let refused = || InvalidSetting::new("DeadlineHeader::millis", name, "an HTTP header name");
-        let name = HeaderName::from_bytes(name.as_bytes()).or_else(|_| Err(refused()))?;
+        let refused = |_invalid| {
+            let allowed = "an HTTP header name";
+            InvalidSetting::new("DeadlineHeader::millis", format!("{name:?}"), allowed)
+        };
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(refused)?;
         Ok(Self(Format::Millis(name)))
     }
 
@@ -102,13 +104,23 @@ impl DeadlineHeader {
         let Some(value) = values.next() else {
             return Ok(None);
         };
-        let (malformed, parse) = match self.0 {
-            Format::Grpc => (Malformed::Grpc, parse_grpc as fn(&[u8]) -> _),
-            Format::Millis(_) => (Malformed::Millis, parse_millis as fn(&[u8]) -> _),
+        let left = match self.0 {
+            Format::Grpc => parse_grpc(value.as_bytes()),
+            Format::Millis(_) => parse_millis(value.as_bytes()),
         };
-        match (parse(value.as_bytes()), values.next()) {
+        match (left, values.next()) {
             (Some(left), None) => Ok(Some(left)),
-            _ => Err(malformed),
+            _ => Err(self.malformed()),
+        }
+    }
+
+    fn malformed(&self) -> Malformed {
+        Malformed {
+            name: self.name().clone(),
+            format: match self.0 {
+                Format::Grpc => "value of 1 to 8 digits and a unit of H, M, S, m, u or n",
+                Format::Millis(_) => "whole number of milliseconds",
+            },
         }
     }
 
@@ -116,7 +128,7 @@ impl DeadlineHeader {
     pub(crate) fn write(&self, headers: &mut HeaderMap, left: Duration) {
         let (name, text) = match &self.0 {
             Format::Grpc => (GRPC_TIMEOUT.clone(), grpc(left)),
-            Format::Millis(name) => (name.clone(), (left.as_millis().max(1)).to_string()),
+            Format::Millis(name) => (name.clone(), left.as_millis().max(1).to_string()),
         };
         if let Ok(value) = HeaderValue::try_from(text) {
             headers.insert(name, value);
@@ -139,6 +151,12 @@ pub(crate) fn grpc_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Malf
         return Ok(None);
     }
     DeadlineHeader::grpc().read(headers)
+}
+
+/// Whether a head says no more than that time is up: 504, DEADLINE_EXCEEDED, or CANCELLED, as some servers call it.
+pub(crate) fn gave_up(status: StatusCode, headers: &HeaderMap) -> bool {
+    let code = headers.get("grpc-status").map(HeaderValue::as_bytes);
+    status == StatusCode::GATEWAY_TIMEOUT || matches!(code, Some(b"1" | b"4"))
 }
 
 /// Whether the content is gRPC, whatever its codec.
@@ -235,11 +253,18 @@ mod tests {
             "1e3S",
             "1S,2S",
         ] {
-            assert_eq!(grpc_of(malformed), Err(Malformed::Grpc), "{malformed:?}");
+            assert_eq!(
+                grpc_of(malformed),
+                Err(DeadlineHeader::grpc().malformed()),
+                "{malformed:?}"
+            );
         }
         let arabic = HeaderValue::from_bytes("\u{661}S".as_bytes()).expect("opaque bytes");
         let headers = [(GRPC_TIMEOUT.clone(), arabic)].into_iter().collect();
-        assert_eq!(DeadlineHeader::grpc().read(&headers), Err(Malformed::Grpc));
+        assert_eq!(
+            DeadlineHeader::grpc().read(&headers),
+            Err(DeadlineHeader::grpc().malformed())
+        );
     }
 
     // TMO-05: zero is expired, and never no limit
@@ -291,9 +316,9 @@ mod tests {
     fn a_header_that_is_given_twice_is_malformed() {
         assert_eq!(
             read(&DeadlineHeader::grpc(), &["1S", "2S"]),
-            Err(Malformed::Grpc)
+            Err(DeadlineHeader::grpc().malformed())
         );
-        assert_eq!(read(&millis(), &["1", "1"]), Err(Malformed::Millis));
+        assert_eq!(read(&millis(), &["1", "1"]), Err(millis().malformed()));
     }
 
     #[test]
@@ -312,7 +337,7 @@ mod tests {
             let headers = [(millis().name().clone(), value)].into_iter().collect();
             assert_eq!(
                 millis().read(&headers),
-                Err(Malformed::Millis),
+                Err(millis().malformed()),
                 "{malformed:?}"
             );
         }
@@ -344,6 +369,20 @@ mod tests {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(content));
             assert_eq!(grpc_timeout(&headers).is_err(), counts, "{content}");
         }
+    }
+
+    #[test]
+    fn heads_that_say_no_more_than_that_time_is_up() {
+        let head = |status: u16, code: &'static str| {
+            let code = HeaderValue::from_static(code);
+            let headers = [(HeaderName::from_static("grpc-status"), code)];
+            gave_up(
+                StatusCode::from_u16(status).expect("a status"),
+                &headers.into_iter().collect(),
+            )
+        };
+        assert!(head(200, "4") && head(200, "1") && head(504, ""));
+        assert!(!head(200, "0") && !head(200, "14") && !head(503, "") && !head(408, ""));
     }
 
     #[test]

@@ -71,6 +71,19 @@ impl<T> ClientBuilder<T> {
         self
     }
 
+    /// The HTTP header that tells the server how many milliseconds are left, so that it need not work on what nobody
+    /// waits for. Default: none.
+    ///
+    /// Every attempt is told anew, after [`before_attempt`](Self::before_attempt): the time until its limit or the
+    /// call's deadline, whichever is sooner. A server that has [`InboundLayer`](crate::InboundLayer) keeps to it in
+    /// its own calls. There is no standard name; over gRPC it is `grpc-timeout`, always.
+    ///
+    /// Range: an HTTP header name; not with `build_tonic`.
+    pub fn deadline_header(mut self, name: impl Into<String>) -> Self {
+        self.settings.deadline_header = Some(name.into());
+        self
+    }
+
     /// How long the response body may be silent.
     ///
     /// Range: above zero; [`Duration::MAX`] means for ever. Default: [`BODY_IDLE`](crate::timeout::BODY_IDLE), over

@@ -5,6 +5,7 @@ use tower::util::{Either, option_layer};
 use super::stamp::{BeforeAttempt, Stamp, StampLayer};
 use crate::{
     breaker::{Breaker, BreakerConfig, CircuitBreakerLayer, CircuitBreakerService},
+    call::DeadlineHeader,
     classify::Classifier,
     error::InvalidSetting,
     idempotency::{IdempotencyKeyLayer, IdempotencyKeyService, IdempotencyKeys},
@@ -27,6 +28,8 @@ pub(crate) struct Settings {
     /// `None`: as the transport has it.
     pub(crate) body_idle: Option<Duration>,
     pub(crate) attempt_timeout: Option<Duration>,
+    /// Of HTTP: gRPC has its own.
+    pub(crate) deadline_header: Option<String>,
     pub(crate) keys: Option<IdempotencyKeys>,
     pub(crate) retry: Retry,
     pub(crate) breaker: BreakerChoice,
@@ -75,6 +78,7 @@ impl Default for Settings {
             deadline: DEADLINE,
             body_idle: None,
             attempt_timeout: None,
+            deadline_header: None,
             keys: None,
             retry: Retry::default(),
             breaker: BreakerChoice::Rules(Box::new(BreakerConfig::service_default())),
@@ -133,12 +137,20 @@ impl Settings {
     /// The innermost layer: it ends each attempt at its own limit or at the call's deadline.
     ///
     /// # Errors
-    /// If the limit is zero.
+    /// If the limit is zero, or the deadline's header has no name that can be.
     pub(crate) fn attempt_layer(&self) -> Result<AttemptTimeoutLayer, InvalidSetting> {
-        self.attempt_timeout.map_or_else(
+        let layer = self.attempt_timeout.map_or_else(
             || Ok(AttemptTimeoutLayer::default()),
             AttemptTimeoutLayer::new,
-        )
+        )?;
+        let Some(name) = &self.deadline_header else {
+            return Ok(layer);
+        };
+        let header = DeadlineHeader::millis(name).map_err(|_invalid| {
+            let allowed = "an HTTP header name";
+            InvalidSetting::new("deadline_header", format!("{name:?}"), allowed)
+        })?;
+        Ok(layer.header(header))
     }
 
     /// Puts the layers around the service that makes single attempts, which is the last to end at the
@@ -204,6 +216,7 @@ impl fmt::Debug for Settings {
             .field("deadline", &self.deadline)
             .field("body_idle", &self.body_idle)
             .field("attempt_timeout", &self.attempt_timeout)
+            .field("deadline_header", &self.deadline_header)
             .field("keys", &self.keys)
             .field("retry", &self.retry)
             .field("breaker", &self.breaker)

@@ -7,14 +7,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::Response;
+use http::{Request, Response};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tower::Service;
 
 use super::{body::BodyLimit, config::Limits, policy};
 use crate::{
-    call::{Call, Deadline, Disposition, Joined, Opened},
+    call::{Call, Deadline, DeadlineHeader, Disposition, Joined, Opened, gave_up},
     clock::{self, LazyTimer},
     dispatch::Dispatch,
     error::{BoxError, Error, ErrorKind},
@@ -117,9 +117,44 @@ pub(crate) struct Terms {
     /// Taken at the first wait where nobody read the clock before.
     pub(crate) started: Option<Instant>,
     pub(crate) limit: Option<Duration>,
+    pub(crate) told: Option<Told>,
+}
+
+/// What the other side knows of the end of an attempt.
+#[derive(Debug)]
+pub(crate) struct Told {
+    pub(crate) header: DeadlineHeader,
+    pub(crate) until: Deadline,
 }
 
 impl Terms {
+    /// Says how much time is left now, if the other side is to know.
+    pub(crate) fn tell<B>(&self, request: &mut Request<B>) {
+        let Some(Told { header, until }) = &self.told else {
+            return;
+        };
+        match until.remaining(clock::recent()) {
+            Some(left) => header.write(request.headers_mut(), left),
+            None => _ = request.headers_mut().remove(header.name()),
+        }
+    }
+
+    /// An answer that only echoes the end of the attempt is that end.
+    fn outcome<B>(&self, answer: Result<Response<B>, Error>) -> Result<Response<B>, Error> {
+        let Some((told, started)) = self.told.as_ref().zip(self.started) else {
+            return answer;
+        };
+        let over = match &answer {
+            Ok(head) => gave_up(head.status(), head.headers()),
+            Err(error) => error.may_have_happened(),
+        };
+        let bound = self.bound(started);
+        if over && policy::is_echo(bound, told.until, clock::recent()) {
+            return Err(self.expired(bound.kind, false));
+        }
+        answer
+    }
+
     pub(crate) fn bound(&self, started: Instant) -> policy::Bound {
         let deadline = self
             .call
@@ -177,22 +212,25 @@ where
     }
 }
 
-impl<S, R> Future for AttemptFuture<S, R>
+impl<S, B, RB> Future for AttemptFuture<S, Request<B>>
 where
-    S: Service<R>,
+    S: Service<Request<B>, Response = Response<RB>>,
     S::Error: Into<BoxError>,
 {
-    type Output = Result<S::Response, Error>;
+    type Output = Result<Response<RB>, Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let _scope = clock::enter();
         let mut this = self.project();
+        if let Some(request) = this.dispatch.as_mut().held() {
+            this.terms.tell(request);
+        }
         let answer = match &this.terms.call {
             Some(call) => this.dispatch.as_mut().poll_for(call, cx),
             None => this.dispatch.as_mut().poll(cx),
         };
-        if answer.is_ready() {
-            return answer;
+        if let Poll::Ready(answer) = answer {
+            return Poll::Ready(this.terms.outcome(answer));
         }
         let started = *this.terms.started.get_or_insert_with(clock::recent);
         let bound = this.terms.bound(started);

@@ -6,7 +6,7 @@ use super::{
     config::{Limits, above_zero},
     service::{AttemptTimeoutService, DeadlineService},
 };
-use crate::error::InvalidSetting;
+use crate::{call::DeadlineHeader, error::InvalidSetting};
 
 /// Gives every call a deadline that covers everything below it and the response body.
 ///
@@ -68,9 +68,10 @@ impl<S: Clone + Send + Sync + 'static> Layer<S> for DeadlineLayer {
 /// Place it below the retry layer. The call's deadline limits an attempt as well, so that with less time left
 /// than the limit the call ends when it has to. The default has no limit of its own: it keeps to that of the
 /// call's policy, else to the one that the retry layer decided on for this attempt.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct AttemptTimeoutLayer {
     limit: Option<Duration>,
+    header: Option<DeadlineHeader>,
 }
 
 impl AttemptTimeoutLayer {
@@ -82,7 +83,26 @@ impl AttemptTimeoutLayer {
     /// If it is zero.
     pub fn new(limit: Duration) -> Result<Self, InvalidSetting> {
         let limit = Some(above_zero("AttemptTimeoutLayer::new", limit)?);
-        Ok(Self { limit })
+        let header = None;
+        Ok(Self { limit, header })
+    }
+
+    /// Tells the other side in this header how much time is left, so that it need not work on what nobody waits for.
+    ///
+    /// It is written when the inner service is called: the time until the end of the attempt, be that its limit or
+    /// the call's deadline. Since the limit ends with the head, a gRPC call that was not declared
+    /// [`unary`](crate::CallPolicy::unary) is told of the deadline alone. What the request said before is replaced;
+    /// with no end at all the header is taken out. What the inner service then does with the time is not known here: a
+    /// connection that it has to open first is not taken off.
+    ///
+    /// The other side may now be the first to give up when the time is over. In the last 2 ms an answer of 504,
+    /// DEADLINE_EXCEEDED or CANCELLED, or a connection that breaks, counts as the end of the attempt that it is.
+    ///
+    /// **Default**: no header.
+    #[must_use]
+    pub fn header(mut self, header: DeadlineHeader) -> Self {
+        self.header = Some(header);
+        self
     }
 }
 
@@ -90,7 +110,7 @@ impl<S: Clone + Send + Sync + 'static> Layer<S> for AttemptTimeoutLayer {
     type Service = AttemptTimeoutService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        AttemptTimeoutService::new(inner, self.limit)
+        AttemptTimeoutService::new(inner, self.limit, self.header.clone())
     }
 }
 

@@ -13,6 +13,8 @@
 //!   only once something had to wait.
 //! - [`Duration::MAX`](std::time::Duration::MAX), like any length over 30 years, means never; zero is refused.
 //! - The error says whether the call may have happened: it was not sent if time ran out before that.
+//! - [`AttemptTimeoutLayer::header`] tells the other side how much time is left; what an incoming call leaves is
+//!   inherited by way of [`inbound`](crate::inbound).
 //! - Both layers are always ready. They wait for the inner service within the call, where the limits hold.
 //!
 //! ```

@@ -44,6 +44,17 @@ pub(crate) fn attempt_bound(
     sooner(deadline, started, limit, ErrorKind::AttemptTimeout)
 }
 
+/// Until when the other side is told to work: an attempt's own limit ends with the head, so that it says nothing of an
+/// answer that may stream.
+pub(crate) fn told(bound: Bound, lasting: Deadline, may_stream: bool) -> Deadline {
+    if may_stream { lasting } else { bound.at }
+}
+
+/// Whether whoever gives up at `now` does so because it was told of this very bound, and is a little early.
+pub(crate) fn is_echo(bound: Bound, told: Deadline, now: Instant) -> bool {
+    bound.at == told && told.is_due(now)
+}
+
 /// What ends a body that has been silent since then: the call's deadline or, if sooner, the idle limit.
 pub(crate) fn body_bound(
     silent_since: Instant,
@@ -137,6 +148,29 @@ mod tests {
         assert_eq!(kind(Some(SECOND)), ErrorKind::DeadlineExceeded);
         assert_eq!(kind(Some(SECOND * 2)), ErrorKind::DeadlineExceeded);
         assert_eq!(kind(None), ErrorKind::DeadlineExceeded);
+    }
+
+    #[test]
+    fn an_answer_that_may_stream_is_told_of_the_deadline_alone() {
+        let start = Instant::now();
+        let deadline = Deadline::at(start + SECOND * 2);
+        let bound = attempt_bound(start, Some(SECOND), deadline);
+        assert_eq!(told(bound, deadline, false), Deadline::at(start + SECOND));
+        assert_eq!(told(bound, deadline, true), deadline);
+        assert_eq!(told(bound, Deadline::NEVER, true), Deadline::NEVER);
+    }
+
+    #[test]
+    fn only_who_knows_of_the_bound_echoes_it_and_only_when_it_is_near() {
+        let start = Instant::now();
+        let bound = attempt_bound(start, Some(SECOND), Deadline::NEVER);
+        let tick = Duration::from_millis(2);
+        let near = start + SECOND - tick;
+        assert!(is_echo(bound, bound.at, near) && is_echo(bound, bound.at, start + SECOND * 2));
+        assert!(!is_echo(bound, bound.at, near - tick));
+        assert!(!is_echo(bound, Deadline::at(start + SECOND * 2), near));
+        let endless = attempt_bound(start, None, Deadline::NEVER);
+        assert!(!is_echo(endless, Deadline::NEVER, near));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 use std::{
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use http::{Request, Response};
@@ -10,11 +10,11 @@ use tower::Service;
 use super::{
     body::BodyLimit,
     config::Limits,
-    future::{AttemptFuture, DeadlineFuture, Terms},
+    future::{AttemptFuture, DeadlineFuture, Terms, Told},
     policy,
 };
 use crate::{
-    call::{self, Joined},
+    call::{self, Call, Deadline, DeadlineHeader, Joined},
     clock,
     dispatch::Held,
     error::{BoxError, Error, ErrorKind},
@@ -95,13 +95,19 @@ where
 pub struct AttemptTimeoutService<S> {
     held: Held<S>,
     limit: Option<Duration>,
+    header: Option<DeadlineHeader>,
 }
 
 impl<S> AttemptTimeoutService<S> {
-    pub(crate) const fn new(inner: S, limit: Option<Duration>) -> Self {
+    pub(crate) const fn new(
+        inner: S,
+        limit: Option<Duration>,
+        header: Option<DeadlineHeader>,
+    ) -> Self {
         Self {
             held: Held::new(inner),
             limit,
+            header,
         }
     }
 
@@ -110,6 +116,16 @@ impl<S> AttemptTimeoutService<S> {
     /// # Errors
     /// If the call's policy is out of range or no time is left; nothing was sent.
     fn admit<B: 'static>(&self, request: &mut Request<B>) -> Result<Terms, Error> {
+        let mut terms = self.terms(request)?;
+        if let Some(header) = &self.header {
+            let started = *terms.started.get_or_insert_with(clock::recent);
+            terms.told = Some(told(&terms, started, header));
+            terms.tell(request);
+        }
+        Ok(terms)
+    }
+
+    fn terms<B: 'static>(&self, request: &mut Request<B>) -> Result<Terms, Error> {
         let Some(joined) = call::join_if_any(request, clock::read)? else {
             return Ok(Terms {
                 limit: self.limit,
@@ -126,12 +142,25 @@ impl<S> AttemptTimeoutService<S> {
             retried: attempt.is_some(),
             started: Some(started),
             limit: policy::attempt_limit(given, self.limit, decided),
+            told: None,
         };
         let bound = terms.bound(started);
         if bound.at.has_passed(clock::recent()) {
             return Err(terms.unsent(bound.kind));
         }
         Ok(terms)
+    }
+}
+
+/// What the other side is told of an attempt.
+fn told(terms: &Terms, started: Instant, header: &DeadlineHeader) -> Told {
+    let call = terms.call.as_deref();
+    let lasting = call.map_or(Deadline::NEVER, Call::lasting_deadline);
+    let unary = call.is_some_and(|call| call.policy().is_unary());
+    let may_stream = header.is_grpc() && !unary;
+    Told {
+        header: header.clone(),
+        until: policy::told(terms.bound(started), lasting, may_stream),
     }
 }
 

@@ -14,6 +14,7 @@ use super::{
     tls,
 };
 use crate::{
+    call::DeadlineHeader,
     classify::chain,
     client::{Balanced, ClientBuilder, prepared::NotItself},
     discover::{Endpoint, Origin},
@@ -54,6 +55,10 @@ impl ClientBuilder<Balanced> {
     {
         let origin = self.target.origin.clone()?;
         tls::check(&origin)?;
+        if let Some(name) = &self.settings.deadline_header {
+            let allowed = "only with HTTP: gRPC always sends grpc-timeout";
+            return Err(InvalidSetting::new("deadline_header", name, allowed));
+        }
         let methods = Methods::try_new(std::mem::take(&mut self.target.methods))?;
         let without_port = self.target.authority_without_port;
         // Events may be rare.
@@ -66,7 +71,7 @@ impl ClientBuilder<Balanced> {
         let named =
             given(settings, &uri(origin.to_string())?)?.connect_timeout(prepared.connect_timeout);
         let bare = uri(format!("{}://{}", origin.scheme().as_str(), host(&origin)))?;
-        let attempt = prepared.attempt;
+        let attempt = prepared.attempt.header(DeadlineHeader::grpc());
         let balancer = prepared.balancer.build(move |endpoint: &Endpoint| {
             let address = endpoint.address();
             NotItself::check(&origin, address)?;

@@ -17,7 +17,7 @@ use super::{body, methods::Methods, status};
 use crate::{
     balance::EndpointStatus,
     breaker::Breaker,
-    call::{Body, CallPolicy},
+    call::{Body, CallPolicy, DeadlineHeader},
     client::view::View,
     discover::Origin,
     error::{BoxError, Error, ErrorKind},
@@ -88,11 +88,18 @@ impl Channel {
         (self.shared.view.endpoints)()
     }
 
-    /// Adds what is said of the method to what the call says.
+    /// Adds what is said of the method to what the call says; that may be in its `grpc-timeout`, too.
     fn with_policy<B>(&self, mut request: Request<B>) -> Request<B> {
         if let Some(method) = self.shared.methods.of(request.uri().path()) {
             let own = request.extensions_mut().remove::<CallPolicy>();
-            let policy = own.unwrap_or_default().over(method);
+            let own = own.unwrap_or_default();
+            let timed = request
+                .headers()
+                .contains_key(DeadlineHeader::grpc().name());
+            let policy = match timed {
+                true => own.over(&method.clone().untimed()),
+                false => own.over(method),
+            };
             request.extensions_mut().insert(policy);
         }
         request

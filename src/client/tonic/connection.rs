@@ -8,7 +8,6 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker, ready},
-    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -24,8 +23,7 @@ use super::{
     evidence::{is_timeout, witness},
 };
 use crate::{
-    call::{self, Body, Deadline, Disposition},
-    clock,
+    call::{Body, Disposition},
     error::{Error, ErrorKind},
 };
 
@@ -146,13 +144,11 @@ impl Service<Request<Body>> for Connection {
     }
 
     fn call(&mut self, request: Request<Body>) -> Attempt {
-        let deadline = call::find(&request).map_or(Deadline::NEVER, |call| call.deadline());
         let (parts, body) = request.into_parts();
         let (body, wanted) = outgoing(body);
         let request = Request::from_parts(parts, body);
         Attempt {
             answer: self.held.take().map(|mut channel| channel.call(request)),
-            deadline,
             wanted,
         }
     }
@@ -169,28 +165,17 @@ pin_project! {
     pub(super) struct Attempt {
         #[pin]
         answer: Option<transport::channel::ResponseFuture>,
-        deadline: Deadline,
         wanted: Option<Wanted>,
     }
 }
 
-/// Timers that are set for the same instant go off this close to one another.
-const TICK: Duration = Duration::from_millis(5);
-
-impl Attempt {
-    /// tonic has a timer of its own for the `grpc-timeout` header, set for the same instant as the attempt's, and
-    /// calls it a cancellation.
-    fn failed(error: transport::Error, deadline: Deadline) -> Error {
-        if !is_timeout(&error) {
-            return witness(error);
-        }
-        let soon = clock::recent().checked_add(TICK);
-        let kind = match soon.is_none_or(|soon| deadline.has_passed(soon)) {
-            true => ErrorKind::DeadlineExceeded,
-            false => ErrorKind::AttemptTimeout,
-        };
-        Error::new(kind).with_disposition(Disposition::Unknown)
+/// tonic has a timer of its own and calls it a cancellation. It is that of `Endpoint::timeout`, or of the
+/// `grpc-timeout` header: then it goes off at the end of the attempt, and the layer above knows what that means.
+fn failed(error: transport::Error) -> Error {
+    if is_timeout(&error) {
+        return Error::new(ErrorKind::AttemptTimeout).with_disposition(Disposition::Unknown);
     }
+    witness(error)
 }
 
 impl Future for Attempt {
@@ -205,7 +190,7 @@ impl Future for Attempt {
         };
         Poll::Ready(match ready!(answer.poll(cx)) {
             Ok(response) => Ok(response.map(|body| Incoming::new(body, this.wanted.take()))),
-            Err(error) => Err(Self::failed(error, *this.deadline)),
+            Err(error) => Err(failed(error)),
         })
     }
 }

@@ -34,6 +34,18 @@
 //!     .insert(CallPolicy::new().deadline(Duration::from_secs(1)).idempotency_key("order-42"));
 //! ```
 //!
+//! # Deadlines on the wire
+//!
+//! Every attempt says in `grpc-timeout` how much time is left: until the call's deadline, or for a method that is
+//! declared [`unary`](crate::CallPolicy::unary) until the attempt's limit, if that is sooner. Without a deadline there
+//! is none. One that the caller set, as by `tonic::Request::set_timeout`, is the deadline of that call as one in its
+//! policy would be; one that gRPC's protocol does not know fails the call as `INVALID_ARGUMENT` before it is sent.
+//!
+//! The time is that at which tonic's channel is given the call. If it has to connect first, the server is told of up to
+//! [`CONNECT_TIMEOUT`](crate::client::CONNECT_TIMEOUT) more than is left when it hears of it; the call ends on time all
+//! the same, and the server learns of that. tonic's channel and tonic's servers have timers for the header, too:
+//! whichever goes off first, the call ends as our own deadline or limit.
+//!
 //! # Errors
 //!
 //! A generated client answers with a [`tonic::Status`]. Where the server said it, it is the server's. Where a layer
@@ -45,7 +57,7 @@
 //! | deadline or attempt limit passed | `DEADLINE_EXCEEDED` |
 //! | circuit breaker open, no endpoints | `UNAVAILABLE` |
 //! | every endpoint is at its in-flight limit | `RESOURCE_EXHAUSTED` |
-//! | a policy or a key that is out of range | `INVALID_ARGUMENT` |
+//! | a policy, a key or a `grpc-timeout` that is out of range | `INVALID_ARGUMENT` |
 //! | no connection, not processed, connection lost | `UNAVAILABLE` |
 //! | an answer that is not gRPC's, such as a proxy's page | by its HTTP status, as gRPC says |
 //! | stream reset | by its HTTP/2 code, as gRPC's protocol says |
