@@ -141,6 +141,10 @@
 //!
 //! [`retry::run`] repeats any future under a budget.
 //!
+//! # In a server
+//!
+//! [`InboundLayer`] makes the deadline of each incoming call the one that the server's own calls inherit.
+//!
 //! # What you get back
 //!
 //! A response of any status is a response. One that failed or was retried carries a [`Report`] in its
@@ -193,6 +197,7 @@ mod dispatch;
 mod error;
 mod guarded;
 pub mod idempotency;
+pub mod inbound;
 mod replay;
 pub mod retry;
 mod rng;
@@ -218,6 +223,7 @@ pub use self::{
     error::{BoxError, Error, ErrorKind, InvalidSetting},
     guarded::{End, Guarded, Settle},
     idempotency::{IdempotencyKeyLayer, IdempotencyKeys},
+    inbound::InboundLayer,
     retry::{Backoff, Budget, Jitter, Replay, Retry, RetryLayer, RetryPolicy},
     rng::Random,
     stack::Stack,

@@ -10,7 +10,7 @@ use std::{
 };
 
 /// Folders that hold one layer each, in the shape of `LAYER_FILES`.
-const LAYERS: [&str; 8] = [
+const LAYERS: [&str; 9] = [
     "timeout",
     "idempotency",
     "retry",
@@ -19,6 +19,7 @@ const LAYERS: [&str; 8] = [
     "balance",
     "fallback",
     "fault",
+    "inbound",
 ];
 /// Files of a layer folder with their rank: a file names only files of a lower rank. `policy` and `handle` may be
 /// folders.
