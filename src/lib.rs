@@ -14,8 +14,8 @@
 //!  circuit breaker ..... closed, open, half-open; counts attempts
 //!  balancer ............ another endpoint for every attempt; ejects those that fail
 //!     |
-//!     +-- endpoint 1 ... attempt timeout, connection
-//!     +-- endpoint 2 ... attempt timeout, connection
+//!     +-- endpoint 1 ... attempt timeout, commit point (gRPC), connection
+//!     +-- endpoint 2 ... attempt timeout, commit point (gRPC), connection
 //! ```
 //!
 //! # A. A ready-made client
@@ -192,6 +192,7 @@ pub mod call;
 pub mod classify;
 pub mod client;
 mod clock;
+pub mod commit;
 pub mod discover;
 mod dispatch;
 mod error;
@@ -219,6 +220,7 @@ pub use self::{
         Body, CallPolicy, Deadline, DeadlineHeader, Disposition, IdempotencyKey, InheritedDeadline,
         InvalidKey, KeyScope, Report,
     },
+    commit::CommitLayer,
     discover::{Discover, Endpoint, Fixed, LookupHost, Origin},
     error::{BoxError, Error, ErrorKind, InvalidSetting},
     guarded::{End, Guarded, Settle},

@@ -8,6 +8,7 @@
 //! 3. retry: holds no permit, no endpoint and no response while it sleeps
 //! 4. circuit breaker: counts attempts; "open" is never retried
 //! 5. attempt timeout, or a balancer over services that have one each
+//! 6. commit point of gRPC calls: looks at the first frame of the answer
 //!
 //! ```
 //! use std::time::Duration;
@@ -47,6 +48,7 @@ use tower::{
 
 use crate::{
     breaker::CircuitBreakerLayer,
+    commit::CommitLayer,
     idempotency::IdempotencyKeyLayer,
     retry::RetryLayer,
     timeout::{AttemptTimeoutLayer, DeadlineLayer},
@@ -77,17 +79,18 @@ pub mod place {
     /// A place outside of another: a layer for `Inner` may follow.
     #[diagnostic::on_unimplemented(
         message = "this layer has to stand further out: `{Self}` is not outside of `{Inner}`",
-        note = "the order is deadline, idempotency key, retry, circuit breaker, attempt timeout"
+        note = "the order is deadline, idempotency key, retry, circuit breaker, attempt timeout, commit point"
     )]
     pub trait Outside<Inner>: Sealed {}
 
     places! {
-        "Nothing yet." Start outside of [Deadline Key Retry Breaker Attempt]
-        "The deadline." Deadline outside of [Key Retry Breaker Attempt]
-        "The idempotency key." Key outside of [Retry Breaker Attempt]
-        "Retry." Retry outside of [Breaker Attempt]
-        "The circuit breaker." Breaker outside of [Attempt]
-        "The attempt timeout." Attempt outside of []
+        "Nothing yet." Start outside of [Deadline Key Retry Breaker Attempt Commit]
+        "The deadline." Deadline outside of [Key Retry Breaker Attempt Commit]
+        "The idempotency key." Key outside of [Retry Breaker Attempt Commit]
+        "Retry." Retry outside of [Breaker Attempt Commit]
+        "The circuit breaker." Breaker outside of [Attempt Commit]
+        "The attempt timeout." Attempt outside of [Commit]
+        "The commit point." Commit outside of []
     }
 }
 
@@ -153,6 +156,14 @@ impl<L, At> Stack<L, At> {
     ) -> Stack<Both<AttemptTimeoutLayer, L>, place::Attempt>
     where
         At: place::Outside<place::Attempt>,
+    {
+        self.with(layer)
+    }
+
+    /// The commit point of gRPC calls.
+    pub fn commit(self, layer: CommitLayer) -> Stack<Both<CommitLayer, L>, place::Commit>
+    where
+        At: place::Outside<place::Commit>,
     {
         self.with(layer)
     }

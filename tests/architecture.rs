@@ -10,8 +10,9 @@ use std::{
 };
 
 /// Folders that hold one layer each, in the shape of `LAYER_FILES`.
-const LAYERS: [&str; 9] = [
+const LAYERS: [&str; 10] = [
     "timeout",
+    "commit",
     "idempotency",
     "retry",
     "breaker",

@@ -13,14 +13,12 @@ use super::{
     disposition::Disposition,
     endpoint::EndpointFacts,
     key::{CallKey, Confinement, KeyScope},
+    picks::Picks,
     policy::CallPolicy,
     report::{AttemptReport, Outcome, Report, Stop},
     span::{Span, nanos},
     wire::gave_up,
 };
-
-/// How many picked endpoints a call remembers as tried.
-const REMEMBERED_PICKS: usize = 8;
 
 /// One logical call: what layers tell one another about it, downwards and back up.
 ///
@@ -32,6 +30,7 @@ pub struct Call {
     started: Instant,
     inherits: bool,
     live: AtomicBool,
+    committed: AtomicBool,
     retried: AtomicBool,
     stalled: AtomicBool,
     deadline: Span,
@@ -43,8 +42,7 @@ pub struct Call {
     attempt_started: AtomicU64,
     stage: AtomicU8,
     worst: AtomicU8,
-    picks: [AtomicU64; REMEMBERED_PICKS],
-    picked: AtomicU32,
+    picks: Picks,
     story: Mutex<Story>,
 }
 
@@ -67,6 +65,7 @@ impl Call {
             started,
             inherits: false,
             live: AtomicBool::new(true),
+            committed: AtomicBool::new(false),
             retried: AtomicBool::new(false),
             stalled: AtomicBool::new(false),
             deadline: Span::default(),
@@ -78,8 +77,7 @@ impl Call {
             attempt_started: AtomicU64::new(0),
             stage: AtomicU8::new(IDLE),
             worst: AtomicU8::new(Disposition::NotSent as u8),
-            picks: std::array::from_fn(|_| AtomicU64::new(0)),
-            picked: AtomicU32::new(0),
+            picks: Picks::default(),
             story: Mutex::default(),
         }
     }
@@ -115,7 +113,7 @@ impl Call {
         self.set_deadlines(deadline, deadline);
     }
 
-    /// Until its commit point the call has this deadline, from there on the one that is lasting.
+    /// The call has this deadline, and the one that is lasting from its commit point on.
     pub(crate) fn set_deadlines(&self, deadline: Deadline, lasting: Deadline) {
         self.deadline.set(deadline.remaining(self.started));
         self.lasting.set(lasting.remaining(self.started));
@@ -124,6 +122,23 @@ impl Call {
     /// The deadline that holds for a response that streams.
     pub(crate) fn lasting_deadline(&self) -> Deadline {
         self.lasting.from(self.started)
+    }
+
+    /// The deadline that holds for the response body.
+    pub(crate) fn body_deadline(&self) -> Deadline {
+        match self.is_committed() {
+            true => self.lasting_deadline(),
+            false => self.deadline(),
+        }
+    }
+
+    /// The response is the caller's: what was meant for getting there is over.
+    pub(crate) fn commit(&self) {
+        self.committed.store(true, Relaxed);
+    }
+
+    pub(crate) fn is_committed(&self) -> bool {
+        self.committed.load(Relaxed)
     }
 
     /// Whether it has less time than its client gives by itself, for reasons that are no server's.
@@ -230,15 +245,12 @@ impl Call {
 
     /// Remembers an endpoint as tried.
     pub(crate) fn picked(&self, serial: u64) {
-        let count = self.picked.load(Relaxed);
-        self.picks[count as usize % REMEMBERED_PICKS].store(serial, Relaxed);
-        self.picked.store(count.wrapping_add(1), Relaxed);
+        self.picks.add(serial);
     }
 
     /// Serial numbers of the endpoints tried, in no order; the last eight.
     pub(crate) fn tried(&self) -> impl Iterator<Item = u64> + '_ {
-        let count = (self.picked.load(Relaxed) as usize).min(REMEMBERED_PICKS);
-        self.picks[..count].iter().map(|pick| pick.load(Relaxed))
+        self.picks.iter()
     }
 
     /// Says which endpoint the present attempt went to.
@@ -291,10 +303,7 @@ impl Call {
     /// The worst that is known so far, the running attempt included.
     pub(crate) fn disposition(&self) -> Disposition {
         let worst = Disposition::from_index(self.worst.load(Relaxed));
-        match self.stage.load(Relaxed) {
-            HANDED_ON => Disposition::Unknown,
-            _ => worst,
-        }
+        self.running_disposition().max(worst)
     }
 
     /// The story so far; an attempt that still runs is told as unfinished.
@@ -315,23 +324,18 @@ impl Call {
 
     fn unfinished(&self, story: &Story, now: Instant) -> AttemptReport {
         let started = Duration::from_nanos(self.attempt_started.load(Relaxed));
-        let handed_on = self.stage.load(Relaxed) == HANDED_ON;
+        let (outcome, disposition) = match self.stage.load(Relaxed) {
+            HANDED_ON => (Outcome::Unanswered, Disposition::Unknown),
+            _ => (Outcome::Held, Disposition::NotSent),
+        };
         AttemptReport {
             number: self.attempt.load(Relaxed).max(1),
             endpoint: story.endpoint.as_ref().map(|facts| Arc::clone(&facts.name)),
             ran: now
                 .saturating_duration_since(self.started)
                 .saturating_sub(started),
-            outcome: if handed_on {
-                Outcome::Unanswered
-            } else {
-                Outcome::Held
-            },
-            disposition: if handed_on {
-                Disposition::Unknown
-            } else {
-                Disposition::NotSent
-            },
+            outcome,
+            disposition,
             backoff: None,
         }
     }

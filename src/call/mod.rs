@@ -16,6 +16,7 @@ mod endpoint;
 mod inherited;
 mod join;
 mod key;
+mod picks;
 mod policy;
 mod report;
 mod span;

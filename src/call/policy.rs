@@ -118,8 +118,10 @@ impl CallPolicy {
 
     /// Says that this gRPC call has one request message and one answer, which nothing in a request shows.
     ///
-    /// Then the server is told of the limit of an attempt. One whose answer may stream is told of the deadline alone,
-    /// since the limit ends with the head. **Default**: it may stream.
+    /// Then an attempt lasts until the first message or the status of its answer, so that a failure in between can be
+    /// [retried](crate::commit); the client's default deadline holds until the end, and the server is told of it and of
+    /// the attempt's limit. An answer that may stream is not waited for, outlives the default deadline, and its server
+    /// is told of the deadline alone that somebody chose. **Default**: it may stream.
     #[must_use]
     pub fn unary(mut self, unary: bool) -> Self {
         self.unary = Some(unary);

@@ -4,7 +4,8 @@ use http::{HeaderMap, Response, StatusCode};
 
 use super::{
     evidence::{self, Evidence},
-    grpc, http as http_status,
+    grpc::{self, Code},
+    http as http_status,
     verdict::{Awaited, Class, Credit, Verdict},
 };
 use crate::{
@@ -185,11 +186,10 @@ impl Classifier {
         Credit::of(&verdict, ok && verdict.class.is_success())
     }
 
-    /// How a report names a response.
+    /// How a report names a response; an open head is OK until its trailers say otherwise.
     pub(crate) fn answer<B>(&self, response: &Response<B>) -> Outcome {
-        let code = self.grpc_head(response).and_then(grpc::Head::code);
-        match code {
-            Some(code) => Outcome::Grpc(code.as_str()),
+        match self.grpc_head(response) {
+            Some(head) => Outcome::Grpc(head.code().unwrap_or(Code::OK).as_str()),
             None => Outcome::Status(response.status()),
         }
     }
@@ -204,7 +204,7 @@ impl Classifier {
         let Some(source) = StdError::source(error) else {
             return Evidence::Unknown;
         };
-        let known = Evidence::of_upload(source)
+        let known = Evidence::marked(source)
             .or_else(|| self.readers.errors.iter().find_map(|read| read(source)));
         let read = known
             .or_else(|| error.evidence())

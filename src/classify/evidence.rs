@@ -3,7 +3,7 @@ use std::{error::Error as StdError, io};
 use super::verdict::{Class, Pushback, Retryable, Verdict};
 use crate::{
     call::{Disposition, UploadFailed},
-    error::{Error, ErrorKind},
+    error::{BoxError, Error, ErrorKind},
 };
 
 /// What an error of the transport proves about the attempt.
@@ -22,6 +22,21 @@ pub enum Evidence {
     Unsendable,
     /// The caller's own request body failed while it was sent: never retried, nobody else's fault.
     BrokenUpload,
+}
+
+/// The answer broke off after its head: the server was at work, whatever the error says of that.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer broke off before its first message")]
+struct BrokenAnswer(#[source] BoxError);
+
+impl Error {
+    /// The error of an answer of which only the head had come; one of ours passes through as it is.
+    pub(crate) fn after_head(error: impl Into<BoxError>) -> Self {
+        match error.into().downcast::<Self>() {
+            Ok(ours) => *ours,
+            Err(other) => Self::witnessed(BrokenAnswer(other), Evidence::Unknown),
+        }
+    }
 }
 
 impl Evidence {
@@ -76,11 +91,15 @@ impl Evidence {
         }
     }
 
-    /// Reads what `evenkeel::Body` leaves in a source chain, whichever transport is in between.
-    pub(super) fn of_upload(error: &(dyn StdError + 'static)) -> Option<Self> {
-        chain(error)
-            .any(|cause| cause.is::<UploadFailed>())
-            .then_some(Self::BrokenUpload)
+    /// Reads what layers and bodies of ours leave in a source chain, whichever transport is in between.
+    pub(super) fn marked(error: &(dyn StdError + 'static)) -> Option<Self> {
+        let causes = || chain(error);
+        if causes().any(|cause| cause.is::<UploadFailed>()) {
+            return Some(Self::BrokenUpload);
+        }
+        causes()
+            .any(|cause| cause.is::<BrokenAnswer>())
+            .then_some(Self::Unknown)
     }
 
     /// Reads what any transport may leave in a source chain: io kinds. `None` if there is none.

@@ -39,7 +39,7 @@ const NAMES: [&str; 17] = [
 ];
 
 impl Code {
-    const OK: Self = Self(0);
+    pub(super) const OK: Self = Self(0);
     const UNKNOWN: Self = Self(2);
     const DEADLINE_EXCEEDED: Self = Self(4);
     const PERMISSION_DENIED: Self = Self(7);
@@ -170,6 +170,16 @@ pub(super) fn at_end(awaited: Awaited, trailers: Option<&HeaderMap>) -> (Code, V
     };
     let code = Code::read(trailers).unwrap_or(unsaid);
     (code, code.verdict(trailers))
+}
+
+/// Whether a head is one of gRPC's that leaves its status to the trailers.
+pub(crate) fn awaits_status(status: StatusCode, headers: &HeaderMap) -> bool {
+    Head::read(status, headers) == Head::Open
+}
+
+/// Whether trailers hold a status that is not OK.
+pub(crate) fn is_failure(trailers: &HeaderMap) -> bool {
+    Code::read(trailers).is_some_and(|code| !code.is_ok())
 }
 
 /// The gRPC status code that stands for an answer that is not gRPC's, such as a proxy's page; `None` for one that is.

@@ -17,5 +17,6 @@ pub use self::{
 };
 pub(crate) use self::{
     evidence::chain,
+    grpc::{awaits_status, is_failure},
     verdict::{Awaited, Credit},
 };

@@ -56,13 +56,17 @@ impl<T> ClientBuilder<T> {
 
     /// How long a whole call may take, its response body included.
     ///
-    /// Range: above zero; [`Duration::MAX`] means no deadline. Default: [`DEFAULT_DEADLINE`](crate::client::DEADLINE).
+    /// Range: above zero; [`Duration::MAX`] means no deadline. Default: [`DEADLINE`](crate::client::DEADLINE), which
+    /// over gRPC covers the whole call only of methods that are declared [`unary`](CallPolicy::unary): a response that
+    /// may stream is not cut off by a limit that nobody chose, and this one ends at its first message, or when its head
+    /// is handed to the caller. A deadline that is set here covers every stream to its end.
     pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.settings.deadline = deadline;
+        self.settings.deadline = Some(deadline);
         self
     }
 
-    /// How long an attempt may take until its response head.
+    /// How long an attempt may take until its response head; over gRPC until its
+    /// [commit point](crate::commit).
     ///
     /// Range: above the connect timeout, at most the deadline. Default: half the call's time where another
     /// attempt could follow, else none, since a service that is merely slower must not be cut off.

@@ -18,13 +18,15 @@ use crate::{
 /// How long a whole call may take by default: 3 s.
 ///
 /// Longer than any healthy call of one service to another, short enough that callers who wait for a dead
-/// dependency do not pile up.
+/// dependency do not pile up. Of gRPC calls that may stream it covers the time until the
+/// [commit point](crate::commit).
 pub const DEADLINE: Duration = Duration::from_secs(3);
 
 /// What the ready-made stacks are made of.
 #[derive(Clone)]
 pub(crate) struct Settings {
-    pub(crate) deadline: Duration,
+    /// `None`: as nobody chose it.
+    pub(crate) deadline: Option<Duration>,
     /// `None`: as the transport has it.
     pub(crate) body_idle: Option<Duration>,
     pub(crate) attempt_timeout: Option<Duration>,
@@ -75,7 +77,7 @@ impl<S> Composed<S> {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            deadline: DEADLINE,
+            deadline: None,
             body_idle: None,
             attempt_timeout: None,
             deadline_header: None,
@@ -97,7 +99,7 @@ impl Settings {
     pub(crate) fn checked(self, connect_timeout: Option<Duration>) -> Result<Self, InvalidSetting> {
         let limit = self.attempt_limit();
         let limits = [
-            ("deadline", Some(self.deadline)),
+            ("deadline", self.deadline),
             ("attempt_timeout", self.attempt_timeout),
             ("body_idle", self.body_idle),
             ("connect_timeout", connect_timeout),
@@ -108,7 +110,7 @@ impl Settings {
         {
             return Err(InvalidSetting::new(field, "0s", "above zero"));
         }
-        if self.attempt_timeout.is_some() && limit > self.deadline && limit != Duration::MAX {
+        if self.attempt_timeout.is_some() && limit > self.deadline() && limit != Duration::MAX {
             let value = format!("{limit:?}");
             let allowed = "at most the deadline";
             return Err(InvalidSetting::new("attempt_timeout", value, allowed));
@@ -123,9 +125,13 @@ impl Settings {
         }
     }
 
+    fn deadline(&self) -> Duration {
+        self.deadline.unwrap_or(DEADLINE)
+    }
+
     /// The longest that an attempt may take if another is to follow.
     pub(crate) fn attempt_limit(&self) -> Duration {
-        self.attempt_timeout.unwrap_or(self.deadline / 2)
+        self.attempt_timeout.unwrap_or_else(|| self.deadline() / 2)
     }
 
     /// Adds what the edge knows of its transport's errors, below what the user said.
@@ -173,7 +179,11 @@ impl Settings {
         let keys = self.keys.clone().unwrap_or_else(|| self.callers_keys());
         let stamp = self.before_attempt.clone().map(StampLayer::new);
         let deadline =
-            DeadlineLayer::new(self.deadline)?.body_idle(self.body_idle.unwrap_or(BODY_IDLE))?;
+            DeadlineLayer::new(self.deadline())?.body_idle(self.body_idle.unwrap_or(BODY_IDLE))?;
+        let deadline = match self.deadline {
+            Some(_chosen) => deadline,
+            None => deadline.preset(),
+        };
         let service = Stack::new()
             .deadline(deadline.covered())
             .idempotency_key(IdempotencyKeyLayer::new(keys)?)
@@ -236,11 +246,20 @@ mod tests {
         task::Poll,
     };
 
+    use bytes::Bytes;
+    use futures::stream;
     use http::{Request, Response, StatusCode};
+    use http_body::Frame;
+    use http_body_util::{BodyExt, StreamBody};
     use tower::{Layer, ServiceExt, service_fn};
 
     use super::*;
-    use crate::{call::Body, clock};
+    use crate::{
+        breaker::State,
+        call::{Body, CallPolicy, Deadline, InheritedDeadline},
+        clock,
+        commit::CommitLayer,
+    };
 
     /// Polls a call once.
     async fn poll_once<F: Future>(call: std::pin::Pin<&mut F>) -> Poll<F::Output> {
@@ -287,6 +306,89 @@ mod tests {
             "one timer, three attempts"
         );
         assert_eq!(clock::armed_timers(), 0);
+    }
+
+    /// How long a gRPC answer may stream that would never end, in seconds; `None`: it was not cut off in an hour. And
+    /// whether that was held against the server, at the first time.
+    async fn streams_for(
+        every: Duration,
+        chosen: Option<u64>,
+        policy: CallPolicy,
+        inherited: Option<u64>,
+    ) -> (Option<u64>, State) {
+        let breaker = BreakerConfig::new().consecutive_failures(1);
+        let settings = Settings {
+            deadline: chosen.map(Duration::from_secs),
+            body_idle: Some(Duration::MAX),
+            breaker: BreakerChoice::Rules(Box::new(breaker)),
+            classifier: Classifier::grpc(),
+            ..Settings::default()
+        };
+        let limited = settings.attempt_layer().expect("none");
+        let endless = service_fn(move |_: Request<Body>| async move {
+            let messages = stream::unfold((), move |()| async move {
+                tokio::time::sleep(every).await;
+                let message = Frame::data(Bytes::from("message"));
+                Some((Ok::<_, io::Error>(message), ()))
+            });
+            let body = StreamBody::new(Box::pin(messages));
+            let head = Response::builder().header("content-type", "application/grpc");
+            Ok::<_, io::Error>(head.body(body).expect("a head"))
+        });
+        let composed = settings
+            .compose(|_| limited.layer(CommitLayer::new().layer(endless)))
+            .expect("valid");
+        let request = Request::post("/shop.Cart/Watch").header("content-type", "application/grpc");
+        let mut request = request.body(Body::empty()).expect("a request");
+        request.extensions_mut().insert(policy);
+        let start = clock::now();
+        if let Some(inherited) = inherited {
+            let until = Deadline::after(start, Duration::from_secs(inherited));
+            let inherited = InheritedDeadline::new(until);
+            request.extensions_mut().insert(inherited);
+        }
+        let response = composed.service.oneshot(request).await.expect("a head");
+        let mut body = Box::pin(response.into_body());
+        let hour = Duration::from_secs(3_600);
+        let cut_off = async { while let Some(Ok(_)) = body.frame().await {} };
+        let cut_off = tokio::time::timeout(hour, cut_off).await;
+        drop(body);
+        let lasted = cut_off.is_ok().then(|| (clock::now() - start).as_secs());
+        (lasted, composed.breaker.state())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_outlives_the_deadline_that_nobody_chose_and_no_other() {
+        let (may_stream, unary) = (CallPolicy::new(), CallPolicy::new().unary(true));
+        let given = may_stream.clone().deadline(Duration::from_secs(9));
+        let preset = DEADLINE.as_secs();
+        for (chosen, policy, inherited, cut_off) in [
+            (None, &may_stream, None, None),
+            (None, &unary, None, Some(preset)),
+            (Some(preset), &may_stream, None, Some(preset)),
+            (Some(20), &may_stream, None, Some(20)),
+            (None, &given, None, Some(9)),
+            (Some(1), &given, None, Some(9)),
+            (None, &may_stream, Some(7), Some(7)),
+            (None, &unary, Some(7), Some(preset)),
+            (None, &given, Some(7), Some(7)),
+            (Some(20), &may_stream, Some(7), Some(7)),
+        ] {
+            let case = format!("{chosen:?} {policy:?} {inherited:?}");
+            let often = Duration::from_millis(100);
+            let (lasted, state) = streams_for(often, chosen, policy.clone(), inherited).await;
+            assert_eq!((lasted, state), (cut_off, State::Closed), "{case}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_of_a_stream_is_held_against_the_server_only_under_a_deadline_of_its_client() {
+        for (chosen, state) in [(None, State::Closed), (Some(3), State::Open)] {
+            let (never, inherited) = (Duration::from_secs(7_200), Some(60));
+            let given = CallPolicy::new().deadline(Duration::from_secs(20));
+            let ended = streams_for(never, chosen, given, inherited).await;
+            assert_eq!(ended, (Some(20), state), "{chosen:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

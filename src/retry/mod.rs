@@ -37,7 +37,8 @@
 //! # What the caller gets
 //! The last outcome: a response unread, whatever its status, or the [`Error`](crate::Error). The
 //! [`Report`](crate::Report), in the response's extensions if the call failed or was retried and on every
-//! error, says why there was no further attempt. Once a head is handed over, retry is done with the call.
+//! error, says why there was no further attempt. Once a head is handed over, retry is done with the call: over gRPC
+//! [`CommitLayer`](crate::CommitLayer) makes a failure that comes right after the head one of the head.
 //!
 //! # Order
 //! The idempotency key may be made above or below. A retry inside a retry of the same call passes through. A

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::policy;
+use super::{config::Limits, policy};
 use crate::{
     call::{Call, Deadline, Disposition},
     clock::{self, LazyTimer},
@@ -24,18 +24,17 @@ pub struct BodyLimit {
     idle: Option<Duration>,
     /// The layer's idle limit, whatever this call asked for.
     usual_idle: Option<Duration>,
+    /// From this silence on a cut-off is the server's fault.
+    slow: Option<Duration>,
     silent_since: Option<Instant>,
     timer: LazyTimer,
 }
 
 impl BodyLimit {
     /// `None` if nothing limits the body.
-    pub(crate) fn new(
-        call: &Arc<Call>,
-        usual_idle: Option<Duration>,
-        timer: LazyTimer,
-    ) -> Option<Self> {
-        let deadline = call.deadline();
+    pub(crate) fn new(call: &Arc<Call>, limits: &Limits, timer: LazyTimer) -> Option<Self> {
+        let deadline = call.body_deadline();
+        let usual_idle = limits.body_idle;
         let idle = call.policy().body_idle_given().or(usual_idle);
         if deadline == Deadline::NEVER && idle.is_none() {
             return None;
@@ -45,6 +44,10 @@ impl BodyLimit {
             deadline,
             idle,
             usual_idle,
+            // A stream that the preset does not end may be silent for as long as it likes.
+            slow: call
+                .slow_time()
+                .filter(|_| !(limits.preset && call.is_committed())),
             silent_since: None,
             timer,
         })
@@ -65,7 +68,7 @@ impl Settle for BodyLimit {
         let bound = policy::body_bound(since, self.idle, self.deadline);
         ready!(self.timer.poll_until(bound.at, cx));
         let silent = bound.at.remaining(since).unwrap_or(Duration::MAX);
-        if policy::is_stall(silent, self.usual_idle, self.call.slow_time()) {
+        if policy::is_stall(silent, self.usual_idle, self.slow) {
             self.call.stall();
         }
         Poll::Ready(self.expired(bound.kind))

@@ -12,6 +12,8 @@ pub const BODY_IDLE: Duration = Duration::from_secs(30);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) deadline: Duration,
+    /// Nobody chose the deadline: of a call with a commit point it ends there.
+    pub(crate) preset: bool,
     pub(crate) body_idle: Option<Duration>,
     /// Everything below ends itself at the call's deadline.
     pub(crate) covered: bool,

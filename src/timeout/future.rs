@@ -79,7 +79,7 @@ where
         };
         if let Poll::Ready(answer) = this.dispatch.as_mut().poll_for(call, cx) {
             let timer = std::mem::take(this.timer);
-            let limit = |body| limited(body, BodyLimit::new(call, this.limits.body_idle, timer));
+            let limit = |body| limited(body, BodyLimit::new(call, this.limits, timer));
             return Poll::Ready(answer.map(|response| response.map(limit)));
         }
         if this.limits.covered && !this.dispatch.is_waiting() {

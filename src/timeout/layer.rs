@@ -27,6 +27,7 @@ impl DeadlineLayer {
         let deadline = above_zero("DeadlineLayer::new", deadline)?;
         let limits = Limits {
             deadline,
+            preset: false,
             body_idle: None,
             covered: false,
         };
@@ -44,6 +45,13 @@ impl DeadlineLayer {
     pub fn body_idle(mut self, limit: Duration) -> Result<Self, InvalidSetting> {
         self.limits.body_idle = Some(above_zero("DeadlineLayer::body_idle", limit)?);
         Ok(self)
+    }
+
+    /// For a deadline that nobody chose: of a call with a commit point it ends there.
+    #[must_use]
+    pub(crate) const fn preset(mut self) -> Self {
+        self.limits.preset = true;
+        self
     }
 
     /// For a stack in which every place that waits ends itself at the call's deadline: no timer of its own

@@ -3,7 +3,7 @@
 //! Two limits, since they answer two questions. The *deadline* is an instant: how long does the caller wait?
 //! It covers waiting for readiness, queues, pauses between attempts, every attempt, and the response body.
 //! The *attempt timeout* is a length: when is it worth trying elsewhere? It covers readiness and connecting,
-//! and ends with the response head.
+//! and ends with the response head, over gRPC with what the [commit point](crate::commit) waits for.
 //!
 //! - A value in [`CallPolicy`](crate::CallPolicy) replaces the layer's, shorter or longer. Only a deadline that
 //!   the call already has (from an outer layer or an incoming call) shortens it.

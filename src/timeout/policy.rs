@@ -19,6 +19,11 @@ pub(crate) fn call_deadline(
     Deadline::after(started, given.unwrap_or(own)).earliest(known)
 }
 
+/// What is left of the layer's deadline at the commit point: nothing of one that nobody chose.
+pub(crate) fn lasting(own: Duration, preset: bool) -> Duration {
+    if preset { Duration::MAX } else { own }
+}
+
 /// How long an attempt without a limit has to run before its end counts as slow.
 ///
 /// Half of the layer's own deadline: an attempt cut by a call's shorter one says nothing of the server.

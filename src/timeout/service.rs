@@ -45,8 +45,10 @@ impl<S> DeadlineService<S> {
         let call = &joined.call;
         let given = call.policy().deadline_given();
         let own = self.limits.deadline;
-        let deadline = policy::call_deadline(call.started(), own, given, call.deadline());
-        call.set_deadline(deadline);
+        let until = |own, known| policy::call_deadline(call.started(), own, given, known);
+        let deadline = until(own, call.deadline());
+        let lasting = policy::lasting(own, self.limits.preset);
+        call.set_deadlines(deadline, until(lasting, call.lasting_deadline()));
         if let Some(slow_time) = policy::slow_time(own) {
             call.set_slow_time(slow_time);
         }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::{Body, Frame};
 use tokio::time::{Instant, Sleep, sleep};
 use tower::Service;
@@ -43,6 +43,7 @@ pub enum Step {
     Stall,
     /// Data without end, ready at every poll.
     Flood,
+    Trailers(&'static [(&'static str, &'static str)]),
 }
 
 impl Act {
@@ -62,6 +63,13 @@ impl Act {
 
     pub fn hang() -> Self {
         Self::new(Outcome::Hang)
+    }
+
+    /// A good head of gRPC's that leaves the status to the trailers.
+    pub fn grpc(steps: impl IntoIterator<Item = Step>) -> Self {
+        Self::ok()
+            .header("content-type", "application/grpc")
+            .body(steps)
     }
 
     fn new(outcome: Outcome) -> Self {
@@ -366,6 +374,15 @@ impl Body for Script {
                     Some(Ok(Frame::data(Bytes::from_static(data.as_bytes()))))
                 }
                 Some(Step::Fail) => Some(Err(io::ErrorKind::ConnectionReset.into())),
+                Some(Step::Trailers(pairs)) => {
+                    let entry = |&(name, value): &(&'static str, &'static str)| {
+                        (
+                            HeaderName::from_static(name),
+                            HeaderValue::from_static(value),
+                        )
+                    };
+                    Some(Ok(Frame::trailers(pairs.iter().map(entry).collect())))
+                }
             };
             self.steps.pop_front();
             if let Some(frame) = frame {

@@ -71,6 +71,22 @@ pub enum Act {
     GoAwayAbove(u32),
     /// `GOAWAY` with this stream as the last one, then its answer, then the end of the connection.
     GoAwayThenAnswer,
+    /// A head of gRPC's, and this after a pause; without one both are written at once.
+    Head { pause: Duration, then: Then },
+}
+
+/// What follows a head without a message in between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    Trailers(&'static [(&'static str, &'static str)]),
+    /// Three empty `DATA` frames, then these trailers.
+    EmptyThenTrailers(&'static [(&'static str, &'static str)]),
+    /// `RST_STREAM` with this code.
+    Reset(u32),
+    /// `GOAWAY` with this code and this stream as the last one, then the end of the connection.
+    GoAway(u32),
+    /// The end of the connection.
+    Close,
 }
 
 impl Act {
@@ -87,11 +103,12 @@ impl Act {
     };
 
     fn ends_connection(self) -> bool {
-        use Act::{GoAwayAbove, GoAwayAt, GoAwayBelow, GoAwayThenAnswer};
-        matches!(
-            self,
-            GoAwayBelow(_) | GoAwayAt(_) | GoAwayAbove(_) | GoAwayThenAnswer
-        )
+        use Act::{GoAwayAbove, GoAwayAt, GoAwayBelow, GoAwayThenAnswer, Head};
+        match self {
+            GoAwayBelow(_) | GoAwayAt(_) | GoAwayAbove(_) | GoAwayThenAnswer => true,
+            Head { then, .. } => matches!(then, Then::GoAway(_) | Then::Close),
+            _ => false,
+        }
     }
 }
 
@@ -279,7 +296,14 @@ async fn connection(mut socket: TcpStream, number: usize, state: &State) -> io::
         }
         let act = lock(&state.script).pop_front().unwrap_or(state.then);
         state.record(number, frame.stream, Some(act));
-        socket.write_all(&written(act, frame.stream)).await?;
+        match act {
+            Act::Head { pause, then } if !pause.is_zero() => {
+                socket.write_all(&head(frame.stream, 0, &GRPC)).await?;
+                tokio::time::sleep(pause).await;
+                socket.write_all(&after_head(then, frame.stream)).await?;
+            }
+            _ => socket.write_all(&written(act, frame.stream)).await?,
+        }
         if act.ends_connection() {
             return end(socket, number, state).await;
         }
@@ -322,9 +346,24 @@ impl State {
     }
 }
 
+/// A head that leaves the status to the trailers.
+const GRPC: [(&str, &str); 2] = [(":status", "200"), ("content-type", "application/grpc")];
+
+fn after_head(then: Then, stream: u32) -> Vec<u8> {
+    let trailers = |pairs| head(stream, END_STREAM, pairs);
+    match then {
+        Then::Trailers(pairs) => trailers(pairs),
+        Then::EmptyThenTrailers(pairs) => {
+            [frame(DATA, 0, stream, &[]).repeat(3), trailers(pairs)].concat()
+        }
+        Then::Reset(code) => frame(RST_STREAM, 0, stream, &code.to_be_bytes()),
+        Then::GoAway(code) => go_away(stream, code),
+        Then::Close => Vec::new(),
+    }
+}
+
 /// The frames of an act.
 fn written(act: Act, stream: u32) -> Vec<u8> {
-    const GRPC: [(&str, &str); 2] = [(":status", "200"), ("content-type", "application/grpc")];
     // The encoded message has all fields at their defaults.
     let messages = |count| frame(DATA, 0, stream, &[0; 5]).repeat(count);
     let begun = |count| [head(stream, 0, &GRPC), messages(count)].concat();
@@ -359,5 +398,6 @@ fn written(act: Act, stream: u32) -> Vec<u8> {
         Act::GoAwayAt(code) => go_away(stream, code),
         Act::GoAwayAbove(code) => go_away(0x7fff_ffff, code),
         Act::GoAwayThenAnswer => [go_away(stream, NO_ERROR), written(Act::OK, stream)].concat(),
+        Act::Head { then, .. } => [begun(0), after_head(then, stream)].concat(),
     }
 }

@@ -17,6 +17,7 @@ use crate::{
     call::DeadlineHeader,
     classify::chain,
     client::{Balanced, ClientBuilder, prepared::NotItself},
+    commit::CommitLayer,
     discover::{Endpoint, Origin},
     error::InvalidSetting,
 };
@@ -80,7 +81,8 @@ impl ClientBuilder<Balanced> {
                 true => named.clone().origin(bare.clone()),
                 false => named.clone(),
             };
-            Ok(attempt.layer(Connection::new(settings, address)))
+            let connection = Connection::new(settings, address);
+            Ok(attempt.layer(CommitLayer::new().layer(connection)))
         })?;
         let (service, view) = prepared.settings.over(balancer)?;
         let shared = Shared {

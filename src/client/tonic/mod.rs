@@ -7,7 +7,7 @@
 //! # fn build() -> Result<Channel, evenkeel::InvalidSetting> {
 //! let channel = Channel::builder("http://greeter.internal:50051")
 //!     .endpoints(["10.0.0.1:50051", "10.0.0.2:50051"])
-//!     .method("shop.Cart/List", CallPolicy::new().safe(true))
+//!     .method("shop.Cart/List", CallPolicy::new().safe(true).unary(true))
 //!     .method("shop.Cart/Add", CallPolicy::new().idempotent(true).deadline(Duration::from_secs(1)))
 //!     .build_tonic(Ok)?;
 //! // let mut cart = CartClient::new(channel);
@@ -36,15 +36,25 @@
 //!
 //! # Deadlines on the wire
 //!
-//! Every attempt says in `grpc-timeout` how much time is left: until the call's deadline, or for a method that is
-//! declared [`unary`](crate::CallPolicy::unary) until the attempt's limit, if that is sooner. Without a deadline there
-//! is none. One that the caller set, as by `tonic::Request::set_timeout`, is the deadline of that call as one in its
+//! Every attempt says in `grpc-timeout` how much time is left: until the deadline that somebody chose for the call, or
+//! for a method that is declared [`unary`](crate::CallPolicy::unary) until the default deadline or the attempt's limit,
+//! whichever is sooner. Without a deadline there is none. One that the caller set, as by `tonic::Request::set_timeout`, is the deadline of that call as one in its
 //! policy would be; one that gRPC's protocol does not know fails the call as `INVALID_ARGUMENT` before it is sent.
 //!
 //! The time is that at which tonic's channel is given the call. If it has to connect first, the server is told of up to
 //! [`CONNECT_TIMEOUT`](crate::client::CONNECT_TIMEOUT) more than is left when it hears of it; the call ends on time all
 //! the same, and the server learns of that. tonic's channel and tonic's servers have timers for the header, too:
 //! whichever goes off first, the call ends as our own deadline or limit.
+//!
+//! # Streams
+//!
+//! A call may be repeated as long as nothing of its answer has reached the caller: a failure in the trailers right
+//! after a good head is one in the head, and a generated client gets it where it gets those, as the error of the call.
+//! Of a method that is declared [`unary`](crate::CallPolicy::unary) the first message or the status is waited for,
+//! within the attempt's limit; nothing else can be waited for without holding a stream back. The
+//! [default deadline](crate::client::DEADLINE) of such a method covers the whole call, and that of any other the time
+//! until its first message or, if that is sooner, until its head is handed to the caller. A deadline that somebody
+//! chose (for the client, the method, the call, by `grpc-timeout`, or inherited) covers the whole stream.
 //!
 //! # Errors
 //!

@@ -14,14 +14,18 @@ use crate::{
 
 const DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
 
-/// Puts the status into the error's source chain, where generated clients look for it; the causes stand below it. A
-/// status that is there already stays the only one.
+/// Puts the status into the error's source chain, where generated clients look for it; the causes stand below it. One
+/// that is there already and says something stays the only one.
 pub(super) fn told(error: Error) -> Error {
-    if chain(&error).any(|cause| cause.is::<Status>()) {
-        return error;
+    let theirs = chain(&error).find_map(|cause| cause.downcast_ref::<Status>());
+    let code = match theirs {
+        Some(theirs) => of_unknown(theirs, &error),
+        None => Some(code(&error)),
+    };
+    match code {
+        Some(code) => error.retold(|error, cause| status(code, error.to_string(), cause)),
+        None => error,
     }
-    let code = code(&error);
-    error.retold(|error, cause| status(code, error.to_string(), cause))
 }
 
 /// The error as generated clients show it: with its code, the line as message, and itself as source.
@@ -50,13 +54,18 @@ pub(super) fn told_of_body(error: BoxError) -> BoxError {
         Ok(ours) => return told(*ours).into(),
         Err(other) => other,
     };
-    match (error.downcast_ref::<Status>(), of_transport(&*error)) {
-        (Some(theirs), Some(code)) if theirs.code() == Code::Unknown => {
-            let message = theirs.message().to_owned();
-            status(code, message, Some(error)).into()
-        }
-        _ => error,
+    let theirs = error.downcast_ref::<Status>();
+    let known = theirs.and_then(|theirs| Some((of_unknown(theirs, theirs)?, theirs.message())));
+    match known.map(|(code, message)| (code, message.to_owned())) {
+        Some((code, message)) => status(code, message, Some(error)).into(),
+        None => error,
     }
+}
+
+/// What broke, where tonic calls it unknown.
+fn of_unknown(theirs: &Status, error: &(dyn StdError + 'static)) -> Option<Code> {
+    let unknown = theirs.code() == Code::Unknown;
+    of_transport(error).filter(|code| unknown && *code != Code::Unknown)
 }
 
 /// Gives the head of an answer that is not gRPC's, such as a proxy's page, the status that stands for it, so that
