@@ -201,9 +201,15 @@ where
         }
         match self.project_replace(Self::Gone) {
             DispatchOwned::Failed { error } => Poll::Ready(Err(error)),
-            _ => Poll::Pending,
+            _ => polled_after_end(),
         }
     }
+}
+
+/// For a future that is polled once more after it was ready, as no executor does: to be pending would be to hang.
+#[cold]
+pub(crate) fn polled_after_end() -> ! {
+    panic!("a call was polled after its end")
 }
 
 /// An error of readiness: nothing was sent.

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     clock::{self, LazyTimer},
+    dispatch::polled_after_end,
     error::{BoxError, Error},
     guarded::Guarded,
 };
@@ -104,7 +105,7 @@ where
                 (StateProj::Running { future, hold }, Some(attempt)) => {
                     let answer = ready!(future.poll(cx)).map_err(Error::from_inner);
                     let Some(hold) = hold.take() else {
-                        return Poll::Pending;
+                        polled_after_end();
                     };
                     return Poll::Ready(attempt.ended(answer, hold));
                 }
@@ -303,7 +304,7 @@ where
     fn give_up(self: Pin<&mut Self>) -> Step {
         match self.project().state.project_replace(State::Gone) {
             StateOwned::Refused { error } => Step::Failed(error),
-            _ => Step::Pending,
+            _ => polled_after_end(),
         }
     }
 }

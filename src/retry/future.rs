@@ -19,7 +19,7 @@ use crate::{
     call::{Call, Deadline, Joined, attach, find, set_attempt},
     classify::{Credit, Verdict},
     clock::{self, LazyTimer},
-    dispatch::Dispatch,
+    dispatch::{Dispatch, polled_after_end},
     error::{BoxError, Error, ErrorKind},
     guarded::Guarded,
     replay::Replay,
@@ -165,7 +165,7 @@ where
     match (state.project(), owned) {
         (StateProj::Attempt { dispatch }, Some(call)) => dispatch.poll_for(call, cx),
         (StateProj::Attempt { dispatch }, None) => dispatch.poll(cx),
-        (StateProj::BackingOff { .. }, _) => Poll::Pending,
+        (StateProj::BackingOff { .. }, _) => polled_after_end(),
     }
 }
 

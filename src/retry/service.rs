@@ -20,7 +20,7 @@ use crate::{
     call::{self, Call, CallPolicy, Deadline, Joined, Outcome},
     classify::{Classifier, Credit, Evidence, Verdict},
     clock::{self, LazyTimer},
-    dispatch::Held,
+    dispatch::{Held, polled_after_end},
     error::{BoxError, Error, ErrorKind},
     guarded::Guarded,
     replay::Replay,
@@ -212,7 +212,7 @@ where
         loop {
             match this.state.as_mut().project() {
                 RunStateProj::Idle => {}
-                RunStateProj::Done => return Poll::Pending,
+                RunStateProj::Done => polled_after_end(),
                 RunStateProj::BackingOff { until } => ready!(this.timer.poll_until(*until, cx)),
                 RunStateProj::Attempt { attempt } => {
                     let outcome = ready!(attempt.poll(cx));

@@ -16,7 +16,7 @@ use super::{body::BodyLimit, config::Limits, policy};
 use crate::{
     call::{Call, Deadline, DeadlineHeader, Disposition, Joined, Opened, gave_up},
     clock::{self, LazyTimer},
-    dispatch::Dispatch,
+    dispatch::{Dispatch, polled_after_end},
     error::{BoxError, Error, ErrorKind},
     guarded::Guarded,
 };
@@ -300,13 +300,16 @@ impl<F: Future> Future for Run<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         if !*this.begun && this.deadline.has_passed(clock::now()) {
+            *this.begun = true;
+            this.future.set(None);
             return Poll::Ready(Err(Error::new(ErrorKind::DeadlineExceeded)));
         }
         *this.begun = true;
         let Some(future) = this.future.as_mut().as_pin_mut() else {
-            return Poll::Pending;
+            polled_after_end();
         };
         if let Poll::Ready(output) = future.poll(cx) {
+            this.future.set(None);
             return Poll::Ready(Ok(output));
         }
         ready!(this.timer.poll_until(*this.deadline, cx));

@@ -15,7 +15,10 @@ use reqwest::ResponseBuilderExt;
 use tower::Service;
 
 use super::{body, evidence, target, target::Known, tls};
-use crate::error::{BoxError, Error, ErrorKind, InvalidSetting};
+use crate::{
+    dispatch::polled_after_end,
+    error::{BoxError, Error, ErrorKind, InvalidSetting},
+};
 
 /// A [`reqwest::Client`] as a service of `http` requests, to stand under layers built by hand.
 ///
@@ -221,7 +224,7 @@ impl Future for ResponseFuture {
             ),
             StateProj::Unsent { error } => match error.take() {
                 Some(error) => Poll::Ready(Err(error)),
-                None => Poll::Pending,
+                None => polled_after_end(),
             },
         }
     }

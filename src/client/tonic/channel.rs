@@ -20,6 +20,7 @@ use crate::{
     call::{Body, CallPolicy, DeadlineHeader},
     client::view::View,
     discover::Origin,
+    dispatch::polled_after_end,
     error::{BoxError, Error, ErrorKind},
     retry::Budget,
 };
@@ -191,7 +192,7 @@ impl Future for ResponseFuture {
                 StateProj::Beginning { request, service } => {
                     let ready = ready!(service.poll_ready(cx));
                     let Some(request) = request.take() else {
-                        return Poll::Pending;
+                        polled_after_end();
                     };
                     let (parts, body) = request.into_parts();
                     let begun = ready.and_then(|()| body::peeked(body, cx).map_err(unsendable));
