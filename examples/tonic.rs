@@ -40,6 +40,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .deadline(Duration::from_secs(3))
         .attempt_timeout(Duration::from_millis(800))
         .retry(Retry::default().max_attempts(3))
+        .method("payments.Payments", CallPolicy::new().unary(true))
         .build_tonic(Ok)?;
     let mut payments = PaymentsClient::new(channel);
 

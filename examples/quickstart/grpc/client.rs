@@ -4,7 +4,7 @@ use std::error::Error;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use evenkeel::{Channel, IdempotencyKeys, Report, Retry};
+use evenkeel::{CallPolicy, Channel, IdempotencyKeys, Report, Retry};
 
 use super::payments::{ChargeRequest, payments_client::PaymentsClient};
 use crate::Fallible;
@@ -19,6 +19,7 @@ pub fn channel(servers: Vec<SocketAddr>) -> Fallible<Channel> {
         .deadline(Duration::from_secs(3))
         .attempt_timeout(Duration::from_millis(800))
         .retry(Retry::default().max_attempts(3))
+        .method("payments.Payments", CallPolicy::new().unary(true))
         .build_tonic(Ok)?)
 }
 
