@@ -221,6 +221,49 @@ async fn retry_info_reaches_the_caller_and_is_no_pushback() {
     assert_eq!(seen(&server, "info").await.len(), 1);
 }
 
+// RTY-03: gRFC A6 commits a call at the head, as grpcio does; this channel does so at the first message.
+#[tokio::test]
+async fn a_failure_between_head_and_first_message_is_sent_again_by_the_channel_though_not_by_grpcio()
+ {
+    let server = GrpcioServer::start();
+    let steps = "head sleep=50 status=14|head ok";
+    let code = server.call_by_grpcio("grpcio: late", steps, ATTEMPTS);
+    assert_eq!(Code::from_i32(code), Code::Unavailable);
+    assert_eq!(seen(&server, "grpcio: late").await.len(), 1);
+
+    for (name, unary, expected) in [("unary", true, 2), ("may stream", false, 1)] {
+        let mut request = scripted(name, steps);
+        let policy = CallPolicy::new().unary(unary);
+        request.extensions_mut().insert(policy);
+        let answer = EchoClient::new(channel(&server)).unary(request).await;
+        assert_eq!(answer.is_ok(), unary, "{name}: {answer:?}");
+        assert_eq!(seen(&server, name).await.len(), expected, "{name}");
+    }
+}
+
+// TMO-05, TMO-07
+#[tokio::test]
+async fn grpcio_hears_at_each_attempt_what_is_left_of_the_deadline() {
+    let server = GrpcioServer::start();
+    let mut echo = EchoClient::new(channel(&server));
+    let mut request = scripted("hurry", "sleep=300 status=14 pushback=200|ok");
+    let policy = CallPolicy::new().deadline(Duration::from_secs(90));
+    request.extensions_mut().insert(policy);
+    echo.unary(request).await.expect("the second attempt");
+    let attempts = seen(&server, "hurry").await;
+    let left = attempts.iter().map(|attempt| attempt.remaining);
+    let [Some(first), Some(second)] = left.collect::<Vec<_>>()[..] else {
+        panic!("{attempts:?}");
+    };
+    // grpcio rounds up.
+    assert!(first > 85.0 && first < 90.2, "{first} s");
+    let gone = attempts[1].at - attempts[0].at;
+    assert!(
+        (first - second - gone).abs() < 0.2,
+        "{first} s, {second} s, {gone} s between"
+    );
+}
+
 #[tokio::test]
 async fn a_timeout_that_the_caller_sets_reaches_grpcio() {
     let server = GrpcioServer::start();

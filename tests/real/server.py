@@ -7,6 +7,7 @@ goes on for ever. A step is words split by blanks:
 
   ok            answer
   status=N      fail with this code, all of it in the head (nothing was sent before)
+  head          send the head first, so that the status comes in trailers
   messages=N    send so many messages first
   pushback=X    `grpc-retry-pushback-ms: X` in the trailers
   retry-info=S  a RetryInfo of S seconds in `grpc-status-details-bin`
@@ -76,6 +77,8 @@ def repeat(request, context):
 
 def unary(request, context):
     step = note(context)
+    if "head" in step:
+        context.send_initial_metadata(())
     time.sleep(int(step.get("sleep", "0")) / 1000)
     if "status" in step:
         fail(context, step)
