@@ -1,7 +1,6 @@
 //! The connection to one endpoint.
 
 use std::{
-    convert::Infallible,
     fmt,
     future::Future,
     net::SocketAddr,
@@ -11,15 +10,15 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use http::{Request, Response, Uri};
-use hyper_util::client::legacy::connect::{HttpConnector, dns::Name};
+use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tokio::runtime::{Handle, Id};
 use tonic::transport::{self, Endpoint};
-use tower::{Service, service_fn};
+use tower::Service;
 
 use super::{
     body::{Incoming, Wanted, outgoing},
+    connector::Connector,
     evidence::{is_timeout, witness},
 };
 use crate::{
@@ -103,18 +102,8 @@ impl Shared {
     }
 
     fn open(&self) -> transport::Channel {
-        let address = self.address;
-        let to_endpoint = service_fn(move |_: Name| {
-            std::future::ready(Ok::<_, Infallible>([address].into_iter()))
-        });
-        let mut connector = HttpConnector::new_with_resolver(to_endpoint);
-        connector.set_nodelay(self.settings.get_tcp_nodelay());
-        connector.set_keepalive(self.settings.get_tcp_keepalive());
-        connector.set_keepalive_interval(self.settings.get_tcp_keepalive_interval());
-        connector.set_keepalive_retries(self.settings.get_tcp_keepalive_retries());
-        // A name without a port, so that the address is taken as the resolver gives it, port and zone included.
-        let led = service_fn(move |_: Uri| connector.call(Uri::from_static("http://endpoint")));
-        self.settings.connect_with_connector_lazy(led)
+        let connector = Connector::new(&self.settings, self.address);
+        self.settings.connect_with_connector_lazy(connector)
     }
 }
 

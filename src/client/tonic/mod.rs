@@ -119,6 +119,10 @@
 //! | `connect_timeout` | [`CONNECT_TIMEOUT`](crate::client::CONNECT_TIMEOUT), or the client's setting | a connection that does not come about is known not to have been sent |
 //! | `local_address` | not used | tonic does not tell it |
 //!
+//! A connection on which nothing that was sent is acknowledged for 10 s counts as broken (Linux; elsewhere set
+//! `tcp_keepalive` or `http2_keep_alive_interval`). For 50 ms after a connection that took its whole time and did not
+//! come about calls to the endpoint fail at once: those that waited for it do so together, not one after the other.
+//!
 //! Everything else is kept: TLS, windows, HTTP/2 and TCP keepalive, a `concurrency_limit` or `rate_limit` of each
 //! connection, and a `timeout`, which then holds for each attempt.
 //!
@@ -144,6 +148,7 @@ mod body;
 mod build;
 mod channel;
 mod connection;
+mod connector;
 mod evidence;
 mod methods;
 mod replay;
