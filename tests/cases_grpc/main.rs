@@ -15,6 +15,7 @@ mod connecting;
     reason = "generated"
 )]
 mod echo;
+mod policies;
 mod service;
 #[path = "../support/mod.rs"]
 mod support;

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     call::DeadlineHeader,
     classify::chain,
-    client::{Balanced, ClientBuilder, prepared::NotItself},
+    client::{Balanced, ClientBuilder, prepared::NotItself, settings::Settings},
     commit::CommitLayer,
     discover::{Endpoint, Origin},
     error::InvalidSetting,
@@ -60,6 +60,7 @@ impl ClientBuilder<Balanced> {
             let allowed = "only with HTTP: gRPC always sends grpc-timeout";
             return Err(InvalidSetting::new("deadline_header", name, allowed));
         }
+        check_key_header(&self.settings)?;
         let methods = Methods::try_new(std::mem::take(&mut self.target.methods))?;
         let without_port = self.target.authority_without_port;
         // Events may be rare.
@@ -92,6 +93,26 @@ impl ClientBuilder<Balanced> {
         };
         Ok(Channel::over(service, shared))
     }
+}
+
+/// Refuses names of metadata that are gRPC's own, or whose values are base64.
+fn check_key_header(settings: &Settings) -> Result<(), InvalidSetting> {
+    let callers = settings.retry.caller_keys().0.as_str();
+    let ours = settings.keys.as_ref().map(|keys| keys.header.as_str());
+    let is_reserved = |name: &&str| {
+        let name = name.to_ascii_lowercase();
+        let is_own = ["content-type", "te", "user-agent", "host"].contains(&&*name);
+        is_own || name.starts_with("grpc-") || name.ends_with("-bin")
+    };
+    let reserved = ours.into_iter().chain([callers]).find(is_reserved);
+    reserved.map_or(Ok(()), |name| {
+        let allowed = "metadata of the application's, in ASCII";
+        Err(InvalidSetting::new(
+            "IdempotencyKeys::header",
+            name,
+            allowed,
+        ))
+    })
 }
 
 /// What the application's function makes of the settings for the origin.

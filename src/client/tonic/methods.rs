@@ -37,14 +37,16 @@ impl Methods {
         Ok(Self(Arc::new(policies)))
     }
 
-    /// What is said of the method of this path, or else of its service.
+    /// What is said of the method of this path, or else of its service; a generated client's own origin may put a
+    /// prefix before both.
     pub(super) fn of(&self, path: &str) -> Option<&CallPolicy> {
         if self.0.is_empty() {
             return None;
         }
-        let name = path.strip_prefix('/')?;
-        let service = || self.0.get(name.rsplit_once('/')?.0);
-        self.0.get(name).or_else(service)
+        let (before, method) = path.rsplit_once('/')?;
+        let (_, service) = before.rsplit_once('/')?;
+        let name = &path[path.len() - method.len() - 1 - service.len()..];
+        self.0.get(name).or_else(|| self.0.get(service))
     }
 }
 
@@ -93,9 +95,19 @@ mod tests {
         assert_eq!(add.deadline_given(), Some(limit), "the service's");
         let list = methods.of("/shop.Cart/List").expect("its service is named");
         assert_eq!(list.idempotent_given(), Some(false));
-        for other in ["/shop.Carts/Add", "/Cart/Add", "shop.Cart/Add", "/", ""] {
+        for other in [
+            "/shop.Carts/Add",
+            "/Cart/Add",
+            "shop.Cart/Add",
+            "/",
+            "",
+            "//",
+            "/shop.Cart",
+        ] {
             assert!(methods.of(other).is_none(), "{other}");
         }
+        let prefixed = methods.of("/grpc/v1/shop.Cart/Add").expect("named");
+        assert_eq!(prefixed.idempotent_given(), Some(true));
     }
 
     #[test]
