@@ -57,10 +57,10 @@ pin_project! {
     /// Settled at once when the body has already ended, since nobody may ever poll it.
     #[derive(Debug)]
     pub struct Guarded<B, G> {
+        // `None` once it was cut off.
         #[pin]
-        body: B,
+        body: Option<B>,
         guard: Option<G>,
-        cut: bool,
     }
 }
 
@@ -80,24 +80,22 @@ impl<B, G> Guarded<B, G> {
     /// Wraps what may not even be a body; the guard learns of its end only when it is polled.
     pub(crate) const fn watched(body: B, guard: G) -> Self {
         Self {
-            body,
+            body: Some(body),
             guard: Some(guard),
-            cut: false,
         }
     }
 
     /// Wraps a body that nothing watches, where the type has to be the same.
     pub(crate) const fn unguarded(body: B) -> Self {
         Self {
-            body,
+            body: Some(body),
             guard: None,
-            cut: false,
         }
     }
 
-    /// The body within.
-    pub const fn get_ref(&self) -> &B {
-        &self.body
+    /// The body within; `None` once a limit has cut it off.
+    pub const fn get_ref(&self) -> Option<&B> {
+        self.body.as_ref()
     }
 }
 
@@ -116,56 +114,49 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
         let mut this = self.project();
-        if *this.cut {
+        let Some(mut body) = this.body.as_mut().as_pin_mut() else {
             return Poll::Ready(None);
-        }
-        if this.guard.is_none() {
-            return this.body.poll_frame(cx).map_err(Into::into);
-        }
+        };
+        let Some(guard) = this.guard.as_mut() else {
+            return body.poll_frame(cx).map_err(Into::into);
+        };
         let _scope = crate::clock::enter();
-        let frame = match this.body.as_mut().poll_frame(cx) {
+        let refused = match body.as_mut().poll_frame(cx) {
             Poll::Ready(frame) => {
                 let frame = frame.map(|frame| frame.map_err(Into::into));
-                let more = !this.body.is_end_stream();
-                match refusal(this.guard, frame.as_ref().filter(|_| more)) {
-                    Some(error) => cut_off(this.cut, error),
-                    None => frame,
-                }
-            }
-            Poll::Pending => {
-                let Some(guard) = this.guard.as_mut() else {
-                    return Poll::Pending;
+                let ended = body.is_end_stream();
+                let Some(error) = refusal(guard, frame.as_ref().filter(|_| !ended)) else {
+                    settle(this.guard, frame.as_ref(), ended);
+                    return Poll::Ready(frame);
                 };
-                let error = ready!(guard.poll_limit(cx));
-                cut_off(this.cut, error.into())
+                error
             }
+            Poll::Pending => ready!(guard.poll_limit(cx)),
         };
-        settle(this.guard, frame.as_ref(), this.body.is_end_stream());
-        Poll::Ready(frame)
+        let error = Some(Err(refused.into()));
+        settle(this.guard, error.as_ref(), false);
+        // Nothing that comes later is handed out, and whoever sends it is told so now.
+        this.body.set(None);
+        Poll::Ready(error)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.cut || self.body.is_end_stream()
+        self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let none = || SizeHint::with_exact(0);
+        self.body.as_ref().map_or_else(none, Body::size_hint)
     }
-}
-
-/// The guard's error is the last thing of a body: nothing that comes later is handed out.
-fn cut_off<D>(cut: &mut bool, error: BoxError) -> Option<Result<Frame<D>, BoxError>> {
-    *cut = true;
-    Some(Err(error))
 }
 
 /// The guard's objection to more data.
 fn refusal<D, G: Settle>(
-    guard: &mut Option<G>,
+    guard: &mut G,
     frame: Option<&Result<Frame<D>, BoxError>>,
-) -> Option<BoxError> {
+) -> Option<Error> {
     match frame {
-        Some(Ok(frame)) if frame.is_data() => guard.as_mut()?.refuse_data().map(BoxError::from),
+        Some(Ok(frame)) if frame.is_data() => guard.refuse_data(),
         _ => None,
     }
 }

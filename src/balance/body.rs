@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     call::{AttemptReport, Call, Confinement, EndpointFacts, Opened, Reach},
-    classify::{Awaited, Class, Classifier, Retryable},
+    classify::{Awaited, Class, Classifier, Evidence, Retryable},
     clock,
     error::{Error, ErrorKind},
     guarded::{End, Guarded, Settle},
@@ -139,6 +139,9 @@ impl Settle for InFlight {
                     judge.trailers(*awaited, trailers).class
                 };
                 self.complete(judge.map_or(Class::Success, class), now);
+            }
+            End::Failed(error) if Evidence::marked(&**error) == Some(Evidence::BrokenUpload) => {
+                self.ticket.over(now, || self.random.unit());
             }
             End::Failed(_) => {
                 self.ticket.body_failed(now, || self.random.unit());

@@ -10,7 +10,7 @@ use super::policy::{
     Ending, Finished, Limits, Outcome, Pass, Seen, blame, blame_error, stands, wish,
 };
 use crate::call::{AttemptReport, Call};
-use crate::classify::{Awaited, Class, Classifier};
+use crate::classify::{Awaited, Class, Classifier, Evidence};
 use crate::clock;
 use crate::error::{BoxError, Error};
 use crate::guarded::{End, Guarded, Settle};
@@ -128,6 +128,7 @@ impl Trial {
                 let class = self.watched.classifier.error(ours).class;
                 self.outcome_of(ours, class, now)
             }
+            None if Evidence::marked(&**error) == Some(Evidence::BrokenUpload) => Outcome::Neutral,
             None => Outcome::Failure,
         };
         self.end(self.ended(outcome, now), now);

@@ -92,7 +92,7 @@ impl Evidence {
     }
 
     /// Reads what layers and bodies of ours leave in a source chain, whichever transport is in between.
-    pub(super) fn marked(error: &(dyn StdError + 'static)) -> Option<Self> {
+    pub(crate) fn marked(error: &(dyn StdError + 'static)) -> Option<Self> {
         let causes = || chain(error);
         if causes().any(|cause| cause.is::<UploadFailed>()) {
             return Some(Self::BrokenUpload);

@@ -17,6 +17,7 @@ mod connecting;
 mod echo;
 mod policies;
 mod service;
+mod streams;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -9,11 +9,13 @@ use std::{
 };
 
 use bytes::Bytes;
+use h2::Reason;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tokio::sync::oneshot;
 use tonic::Status;
 
+use super::status;
 use crate::{call::Body, error::BoxError};
 
 /// Looks at the beginning of a request body: a single message, which is there at once, becomes a body in memory, so
@@ -74,24 +76,55 @@ impl HttpBody for Begun {
 pub(super) fn outgoing(body: Body) -> (tonic::body::Body, Option<Wanted>) {
     if body.as_bytes().is_some() {
         return (
-            tonic::body::Body::new(Unmeasured { body, wanted: None }),
+            tonic::body::Body::new(Unmeasured {
+                body,
+                sending: None,
+            }),
             None,
         );
     }
     let (keep, wanted) = oneshot::channel();
+    let (failure, failed) = oneshot::channel();
     let stream = Unmeasured {
         body,
-        wanted: Some(wanted),
+        sending: Some(Sending { wanted, failure }),
+    };
+    let keep = Wanted {
+        _keep: keep,
+        failed,
     };
     (tonic::body::Body::new(stream), Some(keep))
 }
 
 /// Held by whoever still wants the answer to a request stream.
-pub(super) type Wanted = oneshot::Sender<Infallible>;
+pub(super) struct Wanted {
+    _keep: oneshot::Sender<Infallible>,
+    failed: oneshot::Receiver<BoxError>,
+}
+
+impl Wanted {
+    /// The error of the request stream itself, which hyper keeps to itself.
+    pub(super) fn failure(&mut self) -> Option<BoxError> {
+        self.failed.try_recv().ok()
+    }
+}
+
+struct Sending {
+    wanted: oneshot::Receiver<Infallible>,
+    failure: oneshot::Sender<BoxError>,
+}
 
 struct Unmeasured {
     body: Body,
-    wanted: Option<oneshot::Receiver<Infallible>>,
+    sending: Option<Sending>,
+}
+
+impl Unmeasured {
+    /// Ends the stream, and the call for the server.
+    fn reset(&mut self, reason: Reason) -> Option<Result<Frame<Bytes>, BoxError>> {
+        self.body = Body::empty();
+        Some(Err(h2::Error::from(reason).into()))
+    }
 }
 
 impl HttpBody for Unmeasured {
@@ -102,15 +135,23 @@ impl HttpBody for Unmeasured {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        if let Some(wanted) = &mut self.wanted
-            && Pin::new(wanted).poll(cx).is_ready()
-        {
-            self.wanted = None;
-            self.body = Body::empty();
-            let cancel = h2::Error::from(h2::Reason::CANCEL);
-            return Poll::Ready(Some(Err(cancel.into())));
+        let Some(sending) = &mut self.sending else {
+            return Pin::new(&mut self.body).poll_frame(cx);
+        };
+        if Pin::new(&mut sending.wanted).poll(cx).is_ready() {
+            self.sending = None;
+            return Poll::Ready(self.reset(Reason::CANCEL));
         }
-        Pin::new(&mut self.body).poll_frame(cx)
+        Poll::Ready(match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            Some(Err(error)) => {
+                if let Some(sending) = self.sending.take() {
+                    // Nobody may want to know.
+                    let _ = sending.failure.send(error);
+                }
+                self.reset(Reason::INTERNAL_ERROR)
+            }
+            frame => frame,
+        })
     }
 
     fn is_end_stream(&self) -> bool {
@@ -148,7 +189,12 @@ impl HttpBody for Incoming {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = self.project();
-        let frame = ready!(this.body.poll_frame(cx));
+        let mut frame = ready!(this.body.poll_frame(cx));
+        if let Some(Err(error)) = &mut frame
+            && let Some(failure) = this.wanted.as_mut().and_then(Wanted::failure)
+        {
+            *error = status::of_upload(failure);
+        }
         if !matches!(&frame, Some(Ok(frame)) if frame.is_data()) {
             *this.wanted = None;
         }

@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     call::{Body, Disposition},
+    classify::Evidence,
     error::{Error, ErrorKind},
 };
 
@@ -179,7 +180,10 @@ impl Future for Attempt {
         };
         Poll::Ready(match ready!(answer.poll(cx)) {
             Ok(response) => Ok(response.map(|body| Incoming::new(body, this.wanted.take()))),
-            Err(error) => Err(failed(error)),
+            Err(error) => match this.wanted.as_mut().and_then(Wanted::failure) {
+                Some(own) => Err(Error::witnessed(own, Evidence::BrokenUpload)),
+                None => Err(failed(error)),
+            },
         })
     }
 }

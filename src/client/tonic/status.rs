@@ -68,6 +68,16 @@ fn of_unknown(theirs: &Status, error: &(dyn StdError + 'static)) -> Option<Code>
     of_transport(error).filter(|code| unknown && *code != Code::Unknown)
 }
 
+/// The caller's own request stream failed after the head: its status, if it has one.
+pub(super) fn of_upload(failure: BoxError) -> Status {
+    let own = chain(&*failure).find_map(|cause| cause.downcast_ref::<Status>());
+    let (code, message) = match own {
+        Some(own) => (own.code(), own.message().to_owned()),
+        None => (Code::Unknown, failure.to_string()),
+    };
+    status(code, message, Some(failure))
+}
+
 /// Gives the head of an answer that is not gRPC's, such as a proxy's page, the status that stands for it, so that
 /// nobody takes its body for messages; `true` if it was one.
 pub(super) fn stand_in<B>(response: &mut Response<B>) -> bool {
