@@ -54,13 +54,15 @@ impl Code {
         NAMES[usize::from(self.0)]
     }
 
-    /// The status that these headers or trailers hold; one that is no known number is UNKNOWN.
+    /// The status that these headers or trailers hold; one that is no known number, as it is usually written, is
+    /// UNKNOWN: so say the clients that show it.
     fn read(headers: &HeaderMap) -> Option<Self> {
         let value = headers.get(GRPC_STATUS)?;
-        let digits = value
-            .to_str()
-            .ok()
-            .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+        let is_number = |text: &&str| {
+            text.bytes().all(|byte| byte.is_ascii_digit())
+                && (text.len() == 1 || !text.starts_with('0'))
+        };
+        let digits = value.to_str().ok().filter(is_number);
         let code = digits.and_then(|digits| digits.parse().ok());
         Some(
             code.filter(|code| usize::from(*code) < NAMES.len())
@@ -302,7 +304,7 @@ mod tests {
 
     #[test]
     fn a_status_that_is_none_is_unknown() {
-        for garbage in ["", "-1", "17", "256", "1e1", "OK", " 0"] {
+        for garbage in ["", "-1", "17", "256", "1e1", "OK", " 0", "00", "014"] {
             assert_eq!(
                 trailers(Some(&map(&[("grpc-status", garbage)]))).0,
                 Code::UNKNOWN,

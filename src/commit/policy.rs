@@ -166,7 +166,7 @@ mod tests {
         for code in ["1", "5", "14", "16", "", "00", "abc"] {
             let end = trailers(&[("grpc-status", code)]);
             let moved = matches!(opening(false).next(&end), Next::Move(_));
-            assert_eq!(moved, code != "00", "{code:?}");
+            assert!(moved, "{code:?}");
         }
     }
 

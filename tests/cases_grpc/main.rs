@@ -16,10 +16,12 @@ mod connecting;
 )]
 mod echo;
 mod policies;
+mod runtimes;
 mod service;
 mod streams;
 #[path = "../support/mod.rs"]
 mod support;
+mod words;
 
 use std::{error::Error as _, net::SocketAddr, time::Duration};
 
