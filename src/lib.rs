@@ -205,6 +205,7 @@ mod rng;
 mod sealed;
 pub mod stack;
 mod stats;
+mod sync;
 pub mod timeout;
 
 #[cfg(feature = "reqwest")]

@@ -36,8 +36,8 @@ const LAYER_FILES: [(&str, u8); 8] = [
     ("error", 0),
 ];
 /// Below the layers: these name none of them.
-const FOUNDATION: [&str; 9] = [
-    "call", "classify", "stats", "error", "clock", "rng", "dispatch", "discover", "health",
+const FOUNDATION: [&str; 10] = [
+    "call", "classify", "stats", "error", "clock", "rng", "dispatch", "discover", "health", "sync",
 ];
 /// Pure wherever they stand; `policy` of a layer folder is too.
 const PURE: [&str; 3] = ["call", "classify", "stats"];

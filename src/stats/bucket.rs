@@ -1,7 +1,6 @@
-use std::{
-    sync::atomic::{AtomicI64, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
+
+use crate::sync::atomic::{AtomicI64, Ordering};
 
 /// How far above its capacity a bucket may stand before a deposit writes that down: what lies above is never
 /// granted, unless the capacity grows before the next write.
@@ -24,7 +23,7 @@ pub(crate) struct TokenBucket {
 
 impl TokenBucket {
     /// Amounts in units; `refill` in units per second.
-    pub(crate) const fn new(refill: i64, level: i64) -> Self {
+    pub(crate) fn new(refill: i64, level: i64) -> Self {
         Self {
             level_at_start: AtomicI64::new(level),
             refill,

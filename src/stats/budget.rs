@@ -1,9 +1,6 @@
 use std::{
     fmt,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -11,6 +8,7 @@ use super::{
     bucket::{TokenBucket, UNIT},
     throttle::Throttle,
 };
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// How many retries a destination may be sent, as a share of its calls.
 ///
@@ -175,6 +173,14 @@ impl Budget {
         match &*self.0 {
             Inner::Ledger(ledger) => ledger.level(now) >= ledger.initial,
             Inner::Throttle(throttle) => throttle.is_full(),
+        }
+    }
+
+    #[cfg(all(test, evenkeel_loom))]
+    pub(super) fn calls_in(&self, second: u64) -> u32 {
+        match &*self.0 {
+            Inner::Ledger(ledger) => ledger.calls.last_full(second + 1),
+            Inner::Throttle(_) => 0,
         }
     }
 

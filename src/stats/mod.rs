@@ -11,6 +11,8 @@ pub(crate) mod budget;
 pub(crate) mod endpoints;
 pub(crate) mod ewma;
 pub(crate) mod last;
+#[cfg(all(test, evenkeel_loom))]
+mod loom_tests;
 pub(crate) mod quantile;
 pub(crate) mod run;
 pub(crate) mod throttle;

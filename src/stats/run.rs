@@ -1,7 +1,8 @@
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{AcqRel, Acquire};
-
 use super::endpoints::Tags;
+use crate::sync::atomic::{
+    AtomicU64,
+    Ordering::{AcqRel, Acquire},
+};
 
 /// Failures since the last success: `era:16 | length:48`, and the endpoints they were seen on.
 #[derive(Debug)]

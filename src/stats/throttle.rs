@@ -1,7 +1,8 @@
-use std::sync::atomic::{AtomicU32, Ordering};
-
 use super::budget::Budget;
-use crate::error::InvalidSetting;
+use crate::{
+    error::InvalidSetting,
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 /// The most that gRPC's service config allows.
 const MAX_TOKENS: u32 = 1_000;
@@ -22,7 +23,7 @@ pub(crate) struct Throttle {
 
 impl Throttle {
     /// Amounts in thousandths of a token; it starts full.
-    pub(crate) const fn new(max: u32, per_success: u32) -> Self {
+    pub(crate) fn new(max: u32, per_success: u32) -> Self {
         Self {
             tokens: AtomicU32::new(max),
             max,

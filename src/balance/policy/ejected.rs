@@ -1,15 +1,13 @@
 //! What the endpoints of one set share about ejection: how many are out, and when to look for one to probe.
 
-use std::{
-    sync::atomic::{AtomicU32, AtomicU64, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
 use super::{
     ejection::Health,
     ejection_rule::Ejection,
     word::{OUT, Word},
 };
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// What all endpoints of a set share.
 #[derive(Debug)]

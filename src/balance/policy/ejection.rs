@@ -1,9 +1,6 @@
 //! Taking an endpoint that fails call after call out of the picks, and bringing it back by one probe.
 
-use std::{
-    sync::atomic::{AtomicU32, AtomicU64, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
 use super::{
     ejected::{Caller, Ejected, due, millis},
@@ -11,6 +8,7 @@ use super::{
     tally::{Counted, Tally},
     word::{IN, OUT, PROBING, RETIRED, Word},
 };
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// The adaptive threshold allows one false ejection per endpoint in this many seconds.
 const SECONDS_PER_FALSE_ALARM: f64 = 6_000.0;

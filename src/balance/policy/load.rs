@@ -1,9 +1,9 @@
 //! What one endpoint costs at the moment: its latency, its failures, its calls in flight and how old the oldest is.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::stats::ewma::{Decay, Ewma, Tick};
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Failures are forgotten in 5 s: a server that recovered is back in full use in about 10 s.
 const FAILURE_DECAY: Duration = Duration::from_secs(5);
@@ -98,11 +98,10 @@ impl Load {
 
     /// Takes a place for one call; `false` if `cap` are taken.
     pub(crate) fn enter(&self, cap: u32) -> bool {
-        let fits = self.in_flight.fetch_add(1, Ordering::Relaxed) < cap;
-        if !fits {
-            self.leave();
-        }
-        fits
+        // Not by adding and taking back: in between another call would find it full that is not.
+        let order = Ordering::Relaxed;
+        let more = |taken| (taken < cap).then_some(taken + 1);
+        self.in_flight.fetch_update(order, order, more).is_ok()
     }
 
     /// Gives the place back.

@@ -7,6 +7,8 @@ mod ejected;
 mod ejection;
 mod ejection_rule;
 mod load;
+#[cfg(all(test, evenkeel_loom))]
+mod loom_tests;
 mod pick;
 mod roster;
 mod set;

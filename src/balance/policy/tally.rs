@@ -1,7 +1,8 @@
 //! Calls and failures of one endpoint in the last 5 to 10 seconds.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// Length of one of the two spans that are kept: this one and the one before.
 const SPAN: Duration = Duration::from_secs(5);

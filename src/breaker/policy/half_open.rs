@@ -1,9 +1,9 @@
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{AcqRel, Acquire};
 use std::time::Duration;
 
 use super::super::config::{BreakerConfig, CloseWhen};
 use super::timing::millis;
+use crate::sync::atomic::AtomicU64;
+use crate::sync::atomic::Ordering::{AcqRel, Acquire};
 
 /// The verdict on a half-open circuit after a probe's result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,6 +10,8 @@ mod blame;
 mod check;
 mod half_open;
 mod journal;
+#[cfg(all(test, evenkeel_loom))]
+mod loom_tests;
 mod machine;
 mod rules;
 #[cfg(test)]

@@ -1,9 +1,9 @@
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::time::Duration;
 
 use super::super::config::{BreakerConfig, DEFAULT_GROWTH_JITTER, MAX_PUSHBACK};
 use super::word::STAMP_MAX;
+use crate::sync::atomic::AtomicU64;
+use crate::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
 /// How long breaks last.
 #[derive(Debug)]

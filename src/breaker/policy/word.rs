@@ -1,5 +1,5 @@
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{AcqRel, Acquire};
+use crate::sync::atomic::AtomicU64;
+use crate::sync::atomic::Ordering::{AcqRel, Acquire};
 
 /// What the word says of the circuit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
