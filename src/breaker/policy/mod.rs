@@ -13,6 +13,8 @@ mod journal;
 #[cfg(all(test, evenkeel_loom))]
 mod loom_tests;
 mod machine;
+#[cfg(test)]
+mod model_tests;
 mod rules;
 #[cfg(test)]
 mod tests;

@@ -239,8 +239,10 @@ impl Rules {
         (
             self.consecutive.as_ref().map_or(0, |run| run.length(era)),
             self.within.as_ref().map_or(0, |times| times.count(era, at)),
-            self.rates.failures(era, at),
-            self.rates.slow(era, at),
+            self.failure_rate
+                .map_or_else(Counts::default, |_| self.rates.failures(era, at)),
+            self.slow_rate
+                .map_or_else(Counts::default, |_| self.rates.slow(era, at)),
         )
     }
 }
