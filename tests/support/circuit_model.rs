@@ -525,17 +525,18 @@ impl<const INNER: bool> ReferenceStateMachine for Circuit<INNER> {
 
     fn transitions(circuit: &Self) -> BoxedStrategy<Step> {
         let limit = match INNER {
-            true => prop::option::weighted(0.2, 1..30_000_u64).boxed(),
+            true => prop::option::weighted(0.1, 1..30_000_u64).boxed(),
             false => Just(None).boxed(),
         };
         let acquire = (limit, any::<bool>())
             .prop_map(|(limit, as_future)| Step::Acquire { limit, as_future });
         let millis = prop_oneof![
-            0..50_u64,
-            500..1_500_u64,
-            Just(BREAK),
-            Just(PROBE_TIMEOUT),
-            0..20_000_u64
+            2 => 0..50_u64,
+            2 => 500..1_500_u64,
+            3 => Just(BREAK),
+            3 => Just(PROBE_TIMEOUT),
+            2 => 0..30_000_u64,
+            1 => Just(HEALTHY),
         ];
         let by_hand = prop_oneof![
             Just(Step::Reset),
