@@ -120,9 +120,12 @@ fn name(text: &str) -> Result<Host, &'static str> {
     }
 }
 
+/// What a URI can hold (RFC 3986, section 3.2.2), and DNS can carry.
 fn well_formed(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
+    let of_uri = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&byte);
     name.len() <= LONGEST_NAME
+        && name.bytes().all(of_uri)
         && name
             .split('.')
             .all(|label| (1..=LONGEST_LABEL).contains(&label.len()))
@@ -135,6 +138,20 @@ fn zoned(ip: Ipv6Addr, zone: &str, port: u16) -> Result<SocketAddr, &'static str
     }
     let found = (format!("{ip}%{zone}"), port).to_socket_addrs().ok();
     found.and_then(|mut found| found.next()).ok_or(ZONE)
+}
+
+/// What an error may show of a text that could hold a password or a token: neither a user nor a query, save that a
+/// scheme stands before them.
+pub(super) fn shown(text: &str) -> String {
+    let text = text.split(['?', '#']).next().unwrap_or_default();
+    let Some((before, host)) = text.rsplit_once('@') else {
+        return text.to_owned();
+    };
+    let of_scheme = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
+    match before.split_once("://") {
+        Some((scheme, _)) if scheme.bytes().all(of_scheme) => format!("{scheme}://..@{host}"),
+        _ => format!("..@{host}"),
+    }
 }
 
 /// As it stands in an authority: IPv6 in brackets.
@@ -151,7 +168,7 @@ impl fmt::Display for Host {
 
 #[cfg(test)]
 mod tests {
-    use super::{Host, PORT, Target, host, parse, split, target};
+    use super::{Host, PORT, Target, host, parse, shown, split, target};
 
     fn address(text: &str) -> Target {
         Target::Address(text.parse().expect("an address written in this test"))
@@ -260,10 +277,26 @@ mod tests {
             "010.0.0.1:80",
             "a#b:80",
             "a?b:80",
+            "a\"b:80",
+            "a`b:80",
+            "a{b}:80",
             &long,
             &label,
         ] {
             assert!(parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn no_user_and_no_query_is_shown_wherever_they_stand() {
+        for (text, may_be_shown) in [
+            ("name:80", "name:80"),
+            ("http://user:pa55@name:80/?token=pa55", "http://..@name:80/"),
+            ("user:pa55@name:80#pa55", "..@name:80"),
+            ("user:pa55@x://y@name", "..@name"),
+            ("pa55/pa55://y@name", "..@name"),
+        ] {
+            assert_eq!(shown(text), may_be_shown);
         }
     }
 

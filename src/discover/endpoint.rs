@@ -156,10 +156,11 @@ fn from_target(
     target: Result<Target, &'static str>,
     text: impl Fn() -> String,
 ) -> Result<Endpoint, InvalidSetting> {
+    let shown = || address::shown(&text());
     match target {
         Ok(Target::Address(address)) => Ok(Endpoint::new(address)),
-        Ok(Target::Name(..)) => Err(InvalidSetting::new("endpoint", text(), ADDRESS)),
-        Err(allowed) => Err(InvalidSetting::new("endpoint", text(), allowed)),
+        Ok(Target::Name(..)) => Err(InvalidSetting::new("endpoint", shown(), ADDRESS)),
+        Err(allowed) => Err(InvalidSetting::new("endpoint", shown(), allowed)),
     }
 }
 

@@ -68,8 +68,9 @@ impl LookupHost {
     pub fn new(host_and_port: impl AsRef<str>) -> Self {
         let text = host_and_port.as_ref();
         Self::of(
-            address::parse(text)
-                .map_err(|allowed| InvalidSetting::new("host and port", text, allowed)),
+            address::parse(text).map_err(|allowed| {
+                InvalidSetting::new("host and port", address::shown(text), allowed)
+            }),
         )
     }
 
@@ -126,6 +127,7 @@ impl From<(&str, u16)> for LookupHost {
     fn from((host, port): (&str, u16)) -> Self {
         let target = address::target(host, port);
         Self::of(target.map_err(|allowed| {
+            let host = address::shown(host);
             InvalidSetting::new("host and port", format!("{host} and {port}"), allowed)
         }))
     }

@@ -77,7 +77,7 @@ impl Origin {
     /// If the scheme is missing or neither http nor https, if a user, path, query or fragment is there, if the host is
     /// neither a name nor an IP address, or the port is 0. The error shows no password and no query.
     pub fn parse(text: &str) -> Result<Self, InvalidSetting> {
-        read(text).map_err(|allowed| InvalidSetting::new("origin", shown(text), allowed))
+        read(text).map_err(|allowed| InvalidSetting::new("origin", address::shown(text), allowed))
     }
 
     /// Joins the parts; IPv6 comes with or without brackets.
@@ -94,7 +94,7 @@ impl Origin {
             let port = port
                 .map(|port| format!(" and port {port}"))
                 .unwrap_or_default();
-            InvalidSetting::new("origin", format!("{host}{port}"), allowed)
+            InvalidSetting::new("origin", format!("{}{port}", address::shown(host)), allowed)
         })
     }
 
@@ -188,21 +188,6 @@ fn join(scheme: Scheme, host: &str, port: Option<u16>) -> Result<Origin, &'stati
         host,
         port: port.filter(|port| *port != scheme.default_port()),
     })
-}
-
-/// What an error may show of a text that could hold a password or a token.
-fn shown(text: &str) -> String {
-    let text = text.split(['?', '#']).next().unwrap_or_default();
-    match text.rsplit_once('@') {
-        Some((before, host)) => {
-            let scheme = before
-                .split_once("://")
-                .map(|(scheme, _)| format!("{scheme}://"))
-                .unwrap_or_default();
-            format!("{scheme}..@{host}")
-        }
-        None => text.to_owned(),
-    }
 }
 
 impl fmt::Display for Origin {
