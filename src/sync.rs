@@ -1,5 +1,5 @@
 //! The atomics of what is shared without a lock: the standard library's, or loom's, which tries out every order in
-//! which threads may meet. `RUSTFLAGS="--cfg evenkeel_loom" cargo test --lib --release loom_` runs those models.
+//! which threads may meet. `RUSTFLAGS="--cfg evenkeel_loom" cargo test --lib loom_` runs those models.
 //!
 //! The cfg has a name of its own, since tokio drops its I/O where `loom` alone is set.
 
