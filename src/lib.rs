@@ -206,6 +206,8 @@ mod sealed;
 pub mod stack;
 mod stats;
 mod sync;
+#[cfg(feature = "test-util")]
+pub mod testkit;
 pub mod timeout;
 
 #[cfg(feature = "reqwest")]

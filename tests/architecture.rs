@@ -363,7 +363,7 @@ fn layers_name_no_other_layer(tree: &Tree) -> Vec<String> {
             ));
         }
         let below = own.is_some() || FOUNDATION.contains(&folder);
-        if below && ["stack", "client"].contains(&other) {
+        if below && ["stack", "client", "testkit"].contains(&other) {
             found.push(format!(
                 "{file}:{line}: `{folder}` names `{other}`, which is above it"
             ));
@@ -996,6 +996,9 @@ fn a_layer_that_names_another_is_found() {
     assert_found(rule, "retry/layer.rs", "use crate::client::Client;");
     assert_found(rule, "discover/mod.rs", "use crate::client::Client;");
     assert_found(rule, "error.rs", "fn f() { crate::stack::build(); }");
+    assert_found(rule, "retry/layer.rs", "use crate::testkit::Scripted;");
+    assert_found(rule, "clock.rs", "use crate::testkit::Scripted;");
+    assert_clean(rule, "testkit/stack.rs", "use crate::client::Balanced;");
     assert_clean(rule, "balance/layer.rs", "use crate::discover::Fixed;");
     assert_clean(rule, "retry/layer.rs", "use crate::{call, Error};");
 }

@@ -1,0 +1,218 @@
+//! Every layer of the crate, and all of them together, held to the contracts of the testkit.
+#![allow(clippy::unwrap_used, reason = "a step that fails, fails its test")]
+
+use std::{
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use evenkeel::{
+    AttemptTimeoutLayer, Balancer, Body, Breaker, BreakerConfig, CircuitBreakerLayer,
+    DeadlineLayer, Error, Fixed, IdempotencyKeyLayer, IdempotencyKeys, Random, Retry, RetryLayer,
+    RetryPolicy, Stack,
+    breaker::CircuitBreakerService,
+    classify::Classifier,
+    testkit::{
+        Scripted,
+        contract::{Suite, Tripwire},
+    },
+};
+use futures::future::BoxFuture;
+use http::Request;
+use tower::{Layer, Service, ServiceExt};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const NEVER: Duration = Duration::MAX;
+
+fn retry() -> Retry {
+    Retry::default().random(Random::seeded(1))
+}
+
+fn policy() -> RetryPolicy {
+    retry().build().unwrap()
+}
+
+fn breaker() -> BreakerConfig {
+    Breaker::builder()
+        .consecutive_failures(50)
+        .random(Random::seeded(1))
+}
+
+/// Reads everything with a callback that may panic.
+fn wired(wire: Tripwire) -> Classifier {
+    let other = wire.clone();
+    Classifier::default()
+        .response(move |_, _| {
+            wire.touch();
+            None
+        })
+        .evidence(move |_| {
+            other.touch();
+            None
+        })
+}
+
+#[test]
+fn a_deadline_keeps_every_contract() {
+    Suite::new(|inner| DeadlineLayer::new(MINUTE).unwrap().layer(inner))
+        .always_ready()
+        .longest(|inner| {
+            let layer = DeadlineLayer::new(NEVER).unwrap();
+            layer.body_idle(NEVER).unwrap().layer(inner)
+        })
+        .check();
+}
+
+#[test]
+fn a_deadline_with_an_idle_limit_keeps_every_contract() {
+    let layer = || DeadlineLayer::new(MINUTE).unwrap().body_idle(MINUTE / 2);
+    Suite::new(move |inner| layer().unwrap().layer(inner))
+        .always_ready()
+        .check();
+}
+
+#[test]
+fn an_attempt_timeout_keeps_every_contract() {
+    let limit = Duration::from_secs(2);
+    Suite::new(move |inner| AttemptTimeoutLayer::new(limit).unwrap().layer(inner))
+        .always_ready()
+        .longest(|inner| AttemptTimeoutLayer::new(NEVER).unwrap().layer(inner))
+        .longest(|inner| AttemptTimeoutLayer::default().layer(inner))
+        .check();
+}
+
+#[test]
+fn an_idempotency_key_keeps_every_contract() {
+    Suite::new(|inner| IdempotencyKeyLayer::default().layer(inner))
+        .always_ready()
+        .callback("natural key", |inner, wire| {
+            let natural = move |_: &http::request::Parts| {
+                wire.touch();
+                Some("order-42".to_owned())
+            };
+            let keys = IdempotencyKeys::default().methods([http::Method::PUT]);
+            IdempotencyKeyLayer::new(keys.natural_key(natural))
+                .unwrap()
+                .layer(inner)
+        })
+        .longest(|inner| {
+            let keys = IdempotencyKeys::default().lifetime(NEVER);
+            IdempotencyKeyLayer::new(keys).unwrap().layer(inner)
+        })
+        .check();
+}
+
+#[test]
+fn retry_keeps_every_contract() {
+    Suite::new(|inner| RetryLayer::new(policy()).layer(inner))
+        .always_ready()
+        .callback("classifier", |inner, wire| {
+            let retry = retry().classifier(wired(wire));
+            RetryLayer::new(retry.build().unwrap()).layer(inner)
+        })
+        .longest(|inner| {
+            let retry = retry().max_pushback(NEVER);
+            RetryLayer::new(retry.build().unwrap()).layer(inner)
+        })
+        .check();
+}
+
+#[test]
+fn a_circuit_breaker_keeps_every_contract() {
+    Suite::new(|inner| CircuitBreakerLayer::new(breaker().build().unwrap()).layer(inner))
+        .always_ready()
+        .counter("probes", |service| {
+            service.breaker().snapshot().probes.into()
+        })
+        .callback("classifier", |inner, wire| {
+            let layer = CircuitBreakerLayer::new(breaker().build().unwrap());
+            layer.classifier(wired(wire)).layer(inner)
+        })
+        .longest(|inner| {
+            let breaker = breaker().break_duration(NEVER).build().unwrap();
+            CircuitBreakerLayer::new(breaker).layer(inner)
+        })
+        .check();
+}
+
+/// Calls a moment later, so that the circuit, which is open when it is made, is half-open.
+#[derive(Clone)]
+struct Later(CircuitBreakerService<Scripted>);
+
+impl Service<Request<Body>> for Later {
+    type Response = <CircuitBreakerService<Scripted> as Service<Request<Body>>>::Response;
+    type Error = Error;
+    type Future = BoxFuture<'static, Result<Self::Response, Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let service = self.0.clone();
+        Box::pin(async move {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            service.oneshot(request).await
+        })
+    }
+}
+
+#[test]
+fn a_circuit_breaker_keeps_every_contract_where_each_call_is_a_probe() {
+    let half_open = |inner: Scripted| {
+        let breaker = breaker().consecutive_failures(1);
+        let breaker = breaker.break_duration(Duration::from_millis(1)).build();
+        let breaker = breaker.unwrap();
+        breaker.try_acquire().unwrap().failure();
+        Later(CircuitBreakerLayer::new(breaker).layer(inner))
+    };
+    Suite::new(half_open)
+        .counter("probes", |late| late.0.breaker().snapshot().probes.into())
+        .check();
+}
+
+#[test]
+fn a_balancer_keeps_every_contract() {
+    let balancer = |endpoints: &'static [&'static str]| {
+        move |inner: Scripted| {
+            Balancer::builder(Fixed::new(endpoints.iter().copied()))
+                .random(Random::seeded(1))
+                .build(move |_| Ok(inner.clone()))
+                .unwrap()
+        }
+    };
+    for endpoints in [
+        &["10.0.0.1:80"][..],
+        &["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"],
+    ] {
+        Suite::new(balancer(endpoints))
+            .always_ready()
+            .counter("calls in flight", |balancer| {
+                let endpoints = balancer.endpoints();
+                endpoints
+                    .iter()
+                    .map(|endpoint| endpoint.in_flight as usize)
+                    .sum()
+            })
+            .check();
+    }
+}
+
+#[test]
+fn the_whole_stack_keeps_every_contract() {
+    Suite::new(|inner| {
+        let attempt = AttemptTimeoutLayer::new(Duration::from_secs(2)).unwrap();
+        let balancer = Balancer::builder(Fixed::new(["10.0.0.1:80", "10.0.0.2:80"]))
+            .random(Random::seeded(1))
+            .build(move |_| Ok(attempt.layer(inner.clone())))
+            .unwrap();
+        Stack::new()
+            .deadline(DeadlineLayer::new(MINUTE).unwrap())
+            .idempotency_key(IdempotencyKeyLayer::default())
+            .retry(RetryLayer::new(policy()))
+            .circuit_breaker(CircuitBreakerLayer::new(breaker().build().unwrap()))
+            .service(balancer)
+    })
+    .always_ready()
+    .check();
+}
