@@ -8,8 +8,8 @@ use std::{
 
 use evenkeel::{
     AttemptTimeoutLayer, Balancer, Body, Breaker, BreakerConfig, CircuitBreakerLayer,
-    DeadlineLayer, Error, Fixed, IdempotencyKeyLayer, IdempotencyKeys, Random, Retry, RetryLayer,
-    RetryPolicy, Stack,
+    DeadlineLayer, Error, Fixed, IdempotencyKeyLayer, IdempotencyKeys, InboundLayer, Random, Retry,
+    RetryLayer, RetryPolicy, Stack,
     breaker::CircuitBreakerService,
     classify::Classifier,
     testkit::{
@@ -168,6 +168,23 @@ fn a_circuit_breaker_keeps_every_contract_where_each_call_is_a_probe() {
     };
     Suite::new(half_open)
         .counter("probes", |late| late.0.breaker().snapshot().probes.into())
+        .check();
+}
+
+#[test]
+fn the_inbound_layer_keeps_every_contract() {
+    let grpc_timeout = |value: &'static str| {
+        move || {
+            let mut request = Request::post("/shop.Cart/Add").body(Body::empty()).unwrap();
+            let headers = request.headers_mut();
+            headers.insert("content-type", "application/grpc".parse().unwrap());
+            headers.insert("grpc-timeout", value.parse().unwrap());
+            request
+        }
+    };
+    Suite::new(|inner| InboundLayer::new().layer(inner))
+        .refuses(grpc_timeout("0m"))
+        .refuses(grpc_timeout("soon"))
         .check();
 }
 

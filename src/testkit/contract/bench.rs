@@ -6,6 +6,7 @@ use std::{
 };
 
 use futures::future;
+use http::Request;
 
 use super::{
     erased::{Make, Subject},
@@ -13,15 +14,20 @@ use super::{
     scenario,
     tripwire::Tripwire,
 };
+use crate::call::Body;
 use crate::testkit::{act::Act, pause::pause, readiness::Readiness, scripted::Scripted};
 
 pub(super) type MakeWith = Box<dyn Fn(Scripted, Tripwire) -> Subject + Send + Sync>;
+
+pub(super) type MakeRequest = Box<dyn Fn() -> Request<Body> + Send + Sync>;
 
 /// What is under test.
 pub(super) struct Bench {
     pub(super) make: Make,
     pub(super) callbacks: Vec<(String, MakeWith)>,
     pub(super) longest: Vec<Make>,
+    /// Requests that it refuses by itself.
+    pub(super) refused: Vec<MakeRequest>,
     /// How many calls it lets through at once, if that is limited.
     pub(super) slots: Option<usize>,
 }

@@ -14,7 +14,7 @@ use http::Request;
 use http_body::Frame;
 
 use crate::{
-    call::Body,
+    call::{Body, CallPolicy},
     testkit::{act::Act, pause::quiet_panic, readiness::Readiness, scripted::Scripted, step::Step},
 };
 
@@ -124,6 +124,14 @@ pub(super) fn with_body(body: Body) -> Request<Body> {
     let mut request = Request::new(body);
     *request.method_mut() = http::Method::PUT;
     *request.uri_mut() = http::Uri::from_static("/contract?of=layers");
+    request
+}
+
+/// A request that layers of this crate refuse.
+pub(super) fn invalid() -> Request<Body> {
+    let mut request = request();
+    let invalid = CallPolicy::new().deadline(Duration::ZERO);
+    request.extensions_mut().insert(invalid);
     request
 }
 

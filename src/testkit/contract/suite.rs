@@ -6,10 +6,11 @@ use http_body::Body as HttpBody;
 use tower::Service;
 
 use super::{
-    bench::{Bench, MakeWith},
+    bench::{Bench, MakeRequest, MakeWith},
     checks,
     erased::{Counters, Make, Subject},
     kinds::{Breach, Contract},
+    scenario,
     tripwire::Tripwire,
 };
 use crate::{call::Body, error::BoxError, testkit::scripted::Scripted};
@@ -62,6 +63,7 @@ pub struct Suite<S> {
     counters: Counters<S>,
     callbacks: Vec<(String, MakeWith)>,
     longest: Vec<Make>,
+    refused: Vec<MakeRequest>,
     slots: Option<usize>,
     always_ready: bool,
     without: Vec<Contract>,
@@ -83,6 +85,7 @@ where
             counters: Vec::new(),
             callbacks: Vec::new(),
             longest: Vec::new(),
+            refused: vec![Box::new(scenario::invalid)],
             slots: None,
             always_ready: false,
             without: Vec::new(),
@@ -115,6 +118,12 @@ where
     /// waits without spinning.
     pub fn slots(mut self, slots: usize) -> Self {
         self.slots = Some(slots);
+        self
+    }
+
+    /// A request that the layer refuses by itself, beside one with a [`CallPolicy`](crate::CallPolicy) out of range.
+    pub fn refuses(mut self, request: impl Fn() -> Request<Body> + Send + Sync + 'static) -> Self {
+        self.refused.push(Box::new(request));
         self
     }
 
@@ -161,6 +170,7 @@ where
             make: Box::new(move |inner| Subject::new(make(inner), Arc::clone(&counters))),
             callbacks: self.callbacks,
             longest: self.longest,
+            refused: self.refused,
             slots: self.slots,
         };
         let broken = |contract| {

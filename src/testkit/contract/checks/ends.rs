@@ -1,14 +1,19 @@
-use futures::task::noop_waker;
 use std::task::Context;
 
-use crate::testkit::{
-    contract::{
-        bench::{Bench, Finding, catching, paused},
-        run::{Fault, Run},
-        scenario::{Scenario, request},
+use futures::task::noop_waker;
+use http::Request;
+
+use crate::{
+    call::Body,
+    testkit::{
+        contract::{
+            bench::{Bench, Finding, catching, paused},
+            run::Run,
+            scenario::{Scenario, request},
+        },
+        readiness::Readiness,
+        scripted::Scripted,
     },
-    readiness::Readiness,
-    scripted::Scripted,
 };
 
 /// Polls calls once more after their end, whatever that was: a panic and a second answer are both better than silence.
@@ -23,25 +28,25 @@ pub(in super::super) fn ends_once(bench: &Bench) -> Finding {
         Scripted::new([]).readiness(unready),
     );
     for (name, inner) in services.chain([failing]) {
-        let found = paused(async {
-            let mut ended = match Run::new((bench.make)(inner), request()).finish_call().await {
-                Ok(ended) => ended,
-                // Nothing to be said of a call that has no end.
-                Err(Fault::Stuck(_) | Fault::Spinning(_)) => return Ok(()),
-            };
-            let waker = noop_waker();
-            let again = catching(|| {
-                ended
-                    .as_mut()
-                    .poll(&mut Context::from_waker(&waker))
-                    .is_pending()
-            });
-            match again {
-                Ok(true) => Err("the future was pending after it had been ready".to_owned()),
-                _ => Ok(()),
-            }
-        });
+        let found = paused(ends_as(bench, inner, request()));
         found.map_err(|found| format!("with {name}, {found}"))?;
     }
+    for refused in &bench.refused {
+        let found = paused(ends_as(bench, Scripted::new([]), refused()));
+        found.map_err(|found| format!("with a request that may be refused, {found}"))?;
+    }
     Ok(())
+}
+
+async fn ends_as(bench: &Bench, inner: Scripted, request: Request<Body>) -> Finding {
+    // Nothing is to be said of a call that has no end.
+    let Ok(mut ended) = Run::new((bench.make)(inner), request).finish_call().await else {
+        return Ok(());
+    };
+    let waker = noop_waker();
+    let cx = &mut Context::from_waker(&waker);
+    match catching(|| ended.as_mut().poll(cx).is_pending()) {
+        Ok(true) => Err("the future was pending after it had been ready".to_owned()),
+        _ => Ok(()),
+    }
 }

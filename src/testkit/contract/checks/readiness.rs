@@ -8,7 +8,6 @@ use std::{
 use futures::{future, task::noop_waker};
 
 use crate::{
-    call::CallPolicy,
     classify::chain,
     testkit::{
         act::Act,
@@ -186,19 +185,19 @@ pub(in super::super) fn holds_no_place(bench: &Bench) -> Finding {
 }
 
 fn refused_calls_hold_no_place(bench: &Bench) -> Finding {
-    paused(async {
-        let inner = Scripted::new([Act::ok()]);
-        let mut request = scenario::request();
-        let invalid = CallPolicy::new().deadline(Duration::ZERO);
-        request.extensions_mut().insert(invalid);
-        let call = Run::new((bench.make)(inner.clone()), request).finish();
-        let (outcome, _subject) = call.await.map_err(|fault| fault.to_string())?;
-        match inner.reserved() {
-            0 => Ok(()),
-            reserved => Err(format!(
-                "{reserved} places of the service are held after a call that came to {}",
-                outcome.word()
-            )),
-        }
-    })
+    for request in &bench.refused {
+        paused(async {
+            let inner = Scripted::new([Act::ok()]);
+            let call = Run::new((bench.make)(inner.clone()), request()).finish();
+            let (outcome, _subject) = call.await.map_err(|fault| fault.to_string())?;
+            match inner.reserved() {
+                0 => Ok(()),
+                reserved => Err(format!(
+                    "{reserved} places of the service are held after a call that came to {}",
+                    outcome.word()
+                )),
+            }
+        })?;
+    }
+    Ok(())
 }
