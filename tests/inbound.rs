@@ -428,7 +428,7 @@ fn telling() -> impl Service<
     Request<Empty<Bytes>>,
     Response = Response<impl http_body::Body<Data = Bytes, Error = Infallible>>,
     Error = Infallible,
-> {
+> + Clone {
     service_fn(|_: Request<Empty<Bytes>>| {
         let called = left();
         async move {

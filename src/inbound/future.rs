@@ -9,7 +9,7 @@ use http::Response;
 use pin_project_lite::pin_project;
 
 use super::body::InboundBody;
-use crate::call::InheritedDeadline;
+use crate::{call::InheritedDeadline, dispatch::polled_after_end};
 
 pin_project! {
     /// An incoming call on its way: the handler, which inherits the deadline while it is polled.
@@ -59,7 +59,7 @@ where
             }
             StateProj::Refused { answer } => match answer.take() {
                 Some(answer) => Poll::Ready(Ok(answer.map(InboundBody::refusal))),
-                None => Poll::Pending,
+                None => polled_after_end(),
             },
         }
     }

@@ -24,7 +24,7 @@ impl<S> InboundService<S> {
 
 impl<S, B, RB> Service<Request<B>> for InboundService<S>
 where
-    S: Service<Request<B>, Response = Response<RB>>,
+    S: Service<Request<B>, Response = Response<RB>> + Clone,
 {
     type Response = Response<InboundBody<RB>>;
     type Error = S::Error;
@@ -44,7 +44,11 @@ where
                 let _entered = inherited.enter();
                 InboundFuture::handling(self.inner.call(request), inherited)
             }
-            Err(refusal) => InboundFuture::refused(refusal.answer()),
+            Err(refusal) => {
+                // Gives up what readiness may have reserved: the next request may be long in coming.
+                self.inner = self.inner.clone();
+                InboundFuture::refused(refusal.answer())
+            }
         }
     }
 }
