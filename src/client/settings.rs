@@ -209,7 +209,10 @@ impl Settings {
 
     fn breaker(&self) -> Result<Breaker, InvalidSetting> {
         match &self.breaker {
-            BreakerChoice::Rules(config) => (**config).clone().build(),
+            BreakerChoice::Rules(config) => {
+                let config = (**config).clone().random_unless_set(&self.random);
+                config.build()
+            }
             BreakerChoice::Shared(breaker) => Ok(breaker.clone()),
             BreakerChoice::Off => {
                 let breaker = BreakerConfig::service_default().build()?;
@@ -389,6 +392,24 @@ mod tests {
             let ended = streams_for(never, chosen, given, inherited).await;
             assert_eq!(ended, (Some(20), state), "{chosen:?}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_seed_decides_how_long_the_circuit_stays_open() {
+        let broken = || {
+            let settings = Settings {
+                random: Random::seeded(7),
+                breaker: BreakerChoice::Rules(Box::new(
+                    BreakerConfig::service_default().consecutive_failures(1),
+                )),
+                ..Settings::default()
+            };
+            let breaker = settings.breaker().expect("valid");
+            breaker.try_acquire().expect("closed").failure();
+            breaker.try_acquire().expect_err("open").kind()
+        };
+        let first = broken();
+        assert!((0..9).all(|_| broken() == first));
     }
 
     #[tokio::test(start_paused = true)]
