@@ -214,7 +214,7 @@ pub mod timeout;
 pub use self::client::reqwest::{self, Client, RequestBuilder};
 #[cfg(feature = "tonic")]
 pub use self::client::tonic::{self, Channel};
-#[cfg(any(feature = "reqwest", feature = "tonic"))]
+#[cfg(any(feature = "reqwest", feature = "tonic", feature = "test-util"))]
 pub use self::client::{Balanced, ClientBuilder};
 pub use self::{
     balance::{Balancer, BalancerConfig, Ejection, Pick, SlowStart},

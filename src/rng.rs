@@ -78,6 +78,11 @@ impl KeySource {
         }
     }
 
+    #[cfg(feature = "test-util")]
+    pub(crate) const fn is_seeded(&self) -> bool {
+        self.seeded.is_some()
+    }
+
     /// Draws a version 4 UUID: 122 random bits.
     #[expect(
         clippy::disallowed_methods,

@@ -125,6 +125,15 @@ impl IdempotencyKeys {
         self.source = KeySource::seeded(seed);
         self
     }
+
+    /// By this seed, unless there is one.
+    #[cfg(feature = "test-util")]
+    pub(crate) fn seeded_unless_set(self, seed: u64) -> Self {
+        match self.source.is_seeded() {
+            true => self,
+            false => self.seeded(seed),
+        }
+    }
 }
 
 impl fmt::Debug for IdempotencyKeys {

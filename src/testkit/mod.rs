@@ -9,6 +9,8 @@
 //! | say call by call what a server does | [`Scripted`], [`Act`], [`Step`], [`Readiness`] |
 //! | see what reached it, when, and how it ended | [`Recorder`], [`Seen`] |
 //! | check the report of a call | [`story`] |
+//! | have a server with workers, a queue and an outage | [`Upstream`], [`ServiceTime`], [`Fault`] |
+//! | run all of a ready-made client over such servers, by one seed | [`seeded`] |
 //! | hold a layer of your own to what tower and this crate ask of one | [`contract`] |
 //!
 //! ```toml
@@ -29,6 +31,7 @@ mod recording;
 mod scripted;
 mod step;
 mod story;
+mod upstream;
 
 pub use self::{
     act::Act,
@@ -40,4 +43,6 @@ pub use self::{
     scripted::Scripted,
     step::Step,
     story::{Story, story},
+    upstream::{Fault, ServiceTime, Upstream, UpstreamFuture},
 };
+pub use crate::client::seeded::{SeededStack, seeded};

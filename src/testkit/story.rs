@@ -9,7 +9,6 @@ use crate::{
 
 /// What a call came to, for assertions: made by [`story`].
 #[derive(Clone, Copy, Debug)]
-#[must_use = "says nothing by itself"]
 pub struct Story<'a> {
     /// Of an answer.
     status: Option<u16>,
@@ -41,6 +40,7 @@ pub struct Story<'a> {
 ///     .took(..=Duration::from_millis(50));
 /// # });
 /// ```
+#[must_use = "asserts nothing by itself"]
 pub fn story<B>(answer: &Result<Response<B>, Error>) -> Story<'_> {
     match answer {
         Ok(response) => Story {
