@@ -7,22 +7,24 @@ use std::{
 };
 
 use evenkeel::{
-    AttemptTimeoutLayer, Balancer, Body, Breaker, BreakerConfig, CircuitBreakerLayer,
-    DeadlineLayer, Error, Fixed, IdempotencyKeyLayer, IdempotencyKeys, InboundLayer, Random, Retry,
-    RetryLayer, RetryPolicy, Stack,
+    AttemptTimeoutLayer, Balancer, Body, Breaker, BreakerConfig, CallPolicy, CircuitBreakerLayer,
+    CommitLayer, DeadlineLayer, Error, Fixed, IdempotencyKeyLayer, IdempotencyKeys, InboundLayer,
+    Random, Retry, RetryLayer, RetryPolicy, Stack,
     breaker::CircuitBreakerService,
     classify::Classifier,
     testkit::{
-        Scripted,
+        Scripted, ScriptedBody,
         contract::{Suite, Tripwire},
+        seeded,
     },
 };
 use futures::future::BoxFuture;
-use http::Request;
-use tower::{Layer, Service, ServiceExt};
+use http::{HeaderValue, Request, Response, header::CONTENT_TYPE};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const NEVER: Duration = Duration::MAX;
+const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 
 fn retry() -> Retry {
     Retry::default().random(Random::seeded(1))
@@ -172,6 +174,32 @@ fn a_circuit_breaker_keeps_every_contract_where_each_call_is_a_probe() {
 }
 
 #[test]
+fn the_commit_point_keeps_every_contract() {
+    Suite::new(|inner| CommitLayer::new().layer(inner)).check();
+    for unary in [true, false] {
+        let asks = move |mut request: Request<Body>| {
+            request.headers_mut().insert(CONTENT_TYPE, GRPC);
+            let policy = request.extensions_mut().remove::<CallPolicy>();
+            let policy = policy.unwrap_or_default().unary(unary);
+            request.extensions_mut().insert(policy);
+            request
+        };
+        let answers = |mut response: Response<ScriptedBody>| {
+            response.headers_mut().insert(CONTENT_TYPE, GRPC);
+            response
+        };
+        let grpc = move |inner| {
+            ServiceBuilder::new()
+                .map_request(asks)
+                .layer(CommitLayer::new())
+                .map_response(answers)
+                .service(inner)
+        };
+        Suite::new(grpc).check();
+    }
+}
+
+#[test]
 fn the_inbound_layer_keeps_every_contract() {
     let grpc_timeout = |value: &'static str| {
         move || {
@@ -221,7 +249,7 @@ fn the_whole_stack_keeps_every_contract() {
         let attempt = AttemptTimeoutLayer::new(Duration::from_secs(2)).unwrap();
         let balancer = Balancer::builder(Fixed::new(["10.0.0.1:80", "10.0.0.2:80"]))
             .random(Random::seeded(1))
-            .build(move |_| Ok(attempt.layer(inner.clone())))
+            .build(move |_| Ok(attempt.layer(CommitLayer::new().layer(inner.clone()))))
             .unwrap();
         Stack::new()
             .deadline(DeadlineLayer::new(MINUTE).unwrap())
@@ -231,5 +259,38 @@ fn the_whole_stack_keeps_every_contract() {
             .service(balancer)
     })
     .always_ready()
+    .check();
+}
+
+/// The one of every client, whose layers arm no timers that another one of them has.
+#[test]
+fn the_ready_made_stack_keeps_every_contract() {
+    Suite::new(|inner| {
+        seeded(1)
+            .deadline(MINUTE)
+            .circuit_breaker(breaker())
+            .idempotency_keys(IdempotencyKeys::default())
+            .build_over(move |_| Ok(inner.clone()))
+            .unwrap()
+    })
+    .always_ready()
+    .counter("probes", |stack| {
+        stack.circuit_breaker().snapshot().probes.into()
+    })
+    .counter("calls in flight", |stack| {
+        let endpoints = stack.endpoints();
+        endpoints
+            .iter()
+            .map(|endpoint| endpoint.in_flight as usize)
+            .sum()
+    })
+    .longest(|inner| {
+        seeded(1)
+            .deadline(NEVER)
+            .attempt_timeout(NEVER)
+            .body_idle(NEVER)
+            .build_over(move |_| Ok(inner.clone()))
+            .unwrap()
+    })
     .check();
 }

@@ -75,7 +75,7 @@ impl Scripted {
     /// Answers with these statuses in turn, with the last one for ever.
     pub fn statuses<const N: usize>(statuses: [u16; N]) -> Self {
         Self::by(move |number| {
-            let status = statuses.get(number - 1).or(statuses.last());
+            let status = statuses.get(number - 1).or_else(|| statuses.last());
             Act::status(status.copied().unwrap_or(200))
         })
     }

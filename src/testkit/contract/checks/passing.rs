@@ -85,8 +85,11 @@ pub(in super::super) fn passes_bodies(bench: &Bench) -> Finding {
     expect("trailers alone", &lone, "", true, false)?;
     let late = read(bench, vec![Step::data("one"), Step::pause(WHILE), broken()])?;
     expect("a body that breaks off", &late, "one", false, true)?;
-    let first = read(bench, vec![broken()])?;
-    expect("a body that breaks at once", &first, "", false, true)?;
+    let first = answered(bench, vec![broken()])?;
+    // A layer that looks at the first frame may take its error for one of the call.
+    if let Outcome::Answered(_, first) = &first {
+        expect("a body that breaks at once", first, "", false, true)?;
+    }
     let empty = read(bench, Vec::new())?;
     expect("an empty body", &empty, "", false, false)?;
     let told = [(&whole, 6), (&empty, 0)];
@@ -102,15 +105,20 @@ pub(in super::super) fn passes_bodies(bench: &Bench) -> Finding {
     }
 }
 
-fn read(bench: &Bench, steps: Vec<Step>) -> Result<Content, String> {
+fn answered(bench: &Bench, steps: Vec<Step>) -> Result<Outcome, String> {
     paused(async {
         let inner = Scripted::new([Act::ok().body(steps)]);
         let call = Run::new((bench.make)(inner), request()).finish();
-        match call.await.map_err(|fault| fault.to_string())?.0 {
-            Outcome::Answered(_, content) => Ok(content),
-            other => Err(format!("a call that was answered came to {}", other.word())),
-        }
+        let ended = call.await.map_err(|fault| fault.to_string())?;
+        Ok(ended.0)
     })
+}
+
+fn read(bench: &Bench, steps: Vec<Step>) -> Result<Content, String> {
+    match answered(bench, steps)? {
+        Outcome::Answered(_, content) => Ok(content),
+        other => Err(format!("a call that was answered came to {}", other.word())),
+    }
 }
 
 fn expect(what: &str, content: &Content, data: &str, trailers: bool, error: bool) -> Finding {
