@@ -344,12 +344,4 @@ impl BreakerConfig {
         self.random = Some(random);
         self
     }
-
-    /// Draws from where the rest of the stack does, unless it was told where.
-    pub(crate) fn random_unless_set(self, random: &Random) -> Self {
-        match self.random {
-            None => self.random(random.clone()),
-            Some(_) => self,
-        }
-    }
 }

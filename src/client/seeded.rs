@@ -54,7 +54,7 @@ pub struct SeededStack {
 /// let stack = seeded(1).build_over(move |_endpoint| Ok(instance.clone())).unwrap();
 /// let request = http::Request::get("/price").body(Body::empty()).unwrap();
 /// let answer = stack.send(request).await;
-/// story(&answer).status(200).attempts(["connection refused", "200"]);
+/// story(&answer).status(200).attempts(["could not connect", "200"]);
 /// server.recorder().assert_attempts(2);
 /// # });
 /// ```

@@ -81,7 +81,7 @@ impl Story<'_> {
         self
     }
 
-    /// Asserts how its attempts ended, in the words of the report: a status, or `connection refused` and the like.
+    /// Asserts how its attempts ended, in the words of the report: a status, or `could not connect` and the like.
     ///
     /// # Panics
     /// If they ended otherwise.

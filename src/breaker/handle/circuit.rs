@@ -65,6 +65,14 @@ impl BreakerConfig {
             counters: Counters::default(),
         })))
     }
+
+    /// Draws from where the rest of the stack does, unless it was told where.
+    pub(crate) fn random_unless_set(self, random: &Random) -> Self {
+        match self.random {
+            None => self.random(random.clone()),
+            Some(_) => self,
+        }
+    }
 }
 
 impl Breaker {
