@@ -77,6 +77,9 @@ impl Trial {
         let outcome = Outcome::from(verdict.class);
         if outcome == Outcome::Success {
             self.answered = Some(now);
+            if let Some(pass) = self.pass {
+                self.watched.breaker.answered(pass, now);
+            }
             self.awaited = self.watched.classifier.awaited(&response);
             return response.map(|body| Guarded::new(body, self));
         }

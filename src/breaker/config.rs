@@ -314,8 +314,8 @@ impl BreakerConfig {
 
     /// After how long without a result a probe's slot is given to another call; at least 1 ms.
     ///
-    /// Where the probe has an attempt limit, the longer of the two counts. What the probe says
-    /// after that is ignored.
+    /// Where the probe has an attempt limit, the longer of the two counts; where a single probe was answered and its
+    /// body goes on, as a stream's does, 1 s from then. What the probe says after that is ignored.
     ///
     /// **Default**: 10 s ([`DEFAULT_PROBE_TIMEOUT`]).
     #[must_use]

@@ -13,7 +13,7 @@ use tokio::{
     sync::mpsc::{UnboundedSender, unbounded_channel},
     time::{sleep, timeout},
 };
-use tonic::{Code, Request};
+use tonic::{Code, Request, transport::Server};
 
 use crate::{
     SERVICE, builder, channel,
@@ -169,6 +169,29 @@ async fn a_stream_whose_server_dies_is_unavailable_and_no_longer_in_flight() {
     assert_eq!(status.code(), Code::Unavailable, "{status}");
     assert_eq!(in_flight(&channel), 0);
     assert_eq!(channel.circuit_breaker().state(), State::Open);
+}
+
+#[tokio::test]
+async fn a_silent_stream_that_is_the_probe_of_a_breaker_does_not_keep_all_others_out() {
+    let server = Told::start();
+    let channel = channel([server.address()]);
+    let mut echo = EchoClient::new(channel.clone());
+    echo.unary(message("x")).await.unwrap();
+    let address = server.kill();
+    while channel.circuit_breaker().state() == State::Closed {
+        assert!(echo.unary(message("x")).await.is_err());
+    }
+    let _again = Told::with(address, Server::builder());
+    while channel.circuit_breaker().state() != State::HalfOpen {
+        sleep(millis(10)).await;
+    }
+    let silent = echo.chat(stream::pending()).await.unwrap();
+    let started = Instant::now();
+    while echo.unary(message("x")).await.is_err() {
+        assert!(started.elapsed() < S(4), "the server is well");
+        sleep(millis(10)).await;
+    }
+    drop(silent);
 }
 
 #[tokio::test]

@@ -240,6 +240,13 @@ impl Breaker {
         self.0.machine.median()
     }
 
+    /// A call got a good head, which is not its end.
+    pub(crate) fn answered(&self, pass: Pass, now: Instant) {
+        if pass.probe {
+            self.0.machine.answered(pass, now);
+        }
+    }
+
     pub(crate) fn settle(&self, pass: Pass, end: &Finished, now: Instant) {
         let shared = &*self.0;
         let settled = shared

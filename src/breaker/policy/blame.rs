@@ -5,7 +5,7 @@ use crate::classify::{Class, Pushback};
 use crate::error::ErrorKind;
 
 /// A good head stands once its body has been read for longer than this.
-const HEAD_STANDS_AFTER: Duration = Duration::from_secs(1);
+pub(super) const HEAD_STANDS_AFTER: Duration = Duration::from_secs(1);
 
 /// A timeout below twice the usual time says more about the caller's patience than the service.
 const TIMES_MEDIAN: u32 = 2;

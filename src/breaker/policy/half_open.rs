@@ -115,6 +115,17 @@ impl Probes {
         });
     }
 
+    /// Waits for the probe of this generation for so many milliseconds, if it did so for longer.
+    pub(super) fn be_brief(&self, generation: u16, patience: u64, live: impl Fn() -> bool) {
+        let tagged = u64::from(generation) << PATIENCE_BITS | patience.min(self.timeout);
+        // A failed update means that it is given up sooner already, or that this generation is over.
+        let _ = self.patience.fetch_update(AcqRel, Acquire, |there| {
+            let same = (there >> PATIENCE_BITS) as u16 == generation;
+            let less = if same { there > tagged } else { live() };
+            less.then_some(tagged)
+        });
+    }
+
     /// After how many milliseconds the probes of this generation are given up.
     pub(super) fn patience(&self, generation: u16) -> u64 {
         let word = self.patience.load(Acquire);

@@ -6,6 +6,7 @@ use super::answer::{
     Admission, Change, Pass, Settled, State, View, admitted, change, is_closed, rejected, settled,
     state, wait,
 };
+use super::blame::HEAD_STANDS_AFTER;
 use super::half_open::{Judgement, Probes};
 use super::rules::{Finished, Outcome, Rules};
 use super::timing::{Breaks, millis};
@@ -127,6 +128,19 @@ impl Machine {
                 Some(word.next(Kind::HalfOpen, now).with_slots(taken as u8))
             }
             _ => None,
+        }
+    }
+
+    /// The only probe got a good head, and what follows may be a stream that is silent for hours: others wait for it
+    /// until the head stands, and no longer.
+    pub(crate) fn answered(&self, pass: Pass, now: Instant) {
+        let word = self.word.load();
+        let only = word.kind == Kind::HalfOpen && word.slots == 1;
+        if pass.probe && only && word.generation == pass.generation {
+            let stands = now.checked_add(HEAD_STANDS_AFTER).unwrap_or(now);
+            let patience = self.millis_at(stands).saturating_sub(word.stamp);
+            let live = || self.is_live(pass.generation);
+            self.probes.be_brief(pass.generation, patience, live);
         }
     }
 

@@ -133,6 +133,46 @@ fn slots_given_up_are_for_others_and_their_late_results_for_nobody() {
 }
 
 #[test]
+fn a_probe_that_was_answered_is_waited_for_until_its_head_stands() {
+    for limit in [None, Some(30 * SECOND)] {
+        let mut bench = tripped(one_failure());
+        bench.wait(5_000);
+        let (Admission::Admitted(stream), _) = bench.machine.acquire(limit, || bench.now, || 0.5)
+        else {
+            panic!("the break is over");
+        };
+        bench.wait(300);
+        bench.machine.answered(stream, bench.now);
+        bench.wait(999);
+        bench.rejected();
+        bench.wait(1);
+        let next = bench.admitted();
+        assert_eq!(bench.settle(stream, Outcome::Failure), Settled::Late);
+        bench.settle(next, Outcome::Success);
+        assert_eq!(bench.state(), State::Closed);
+    }
+}
+
+#[test]
+fn an_answer_cuts_short_the_wait_for_no_other_probe_and_no_other_generation() {
+    let mut bench = tripped(one_failure().half_open(2, CloseWhen::Successes(2)));
+    bench.wait(5_000);
+    let (first, second) = (bench.admitted(), bench.admitted());
+    bench.machine.answered(first, bench.now);
+    bench.wait(9_999);
+    bench.rejected();
+    bench.settle(second, Outcome::Failure);
+    bench.wait(5_000);
+    bench.admitted();
+    bench.machine.answered(first, bench.now);
+    bench.wait(9_999);
+    let slow = bench.admitted();
+    bench.rejected();
+    bench.settle(slow, Outcome::Failure);
+    assert_eq!(bench.state(), State::Open);
+}
+
+#[test]
 fn a_probe_with_a_long_limit_is_waited_for_that_long() {
     let mut bench = tripped(one_failure());
     bench.wait(5_000);
