@@ -1,6 +1,7 @@
 //! gRPC: further members of the kinds of faults that public bug reports name.
 #![allow(clippy::unwrap_used, reason = "a step that fails, fails its test")]
 
+mod any_script;
 mod connecting;
 #[path = "../support/echo.rs"]
 #[allow(

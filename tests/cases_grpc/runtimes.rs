@@ -1,27 +1,32 @@
 //! One channel and many runtimes.
 
 use std::{
+    net::SocketAddr,
     panic,
     rc::Rc,
     sync::{
         Arc, LazyLock,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     thread,
     time::{Duration, Instant},
 };
 
-use evenkeel::{CallPolicy, Channel, Disposition, ErrorKind};
-use futures::{executor, stream};
+use evenkeel::{BoxError, CallPolicy, Channel, Discover, Disposition, Endpoint, ErrorKind};
+use futures::{
+    StreamExt, executor,
+    stream::{self, BoxStream},
+};
 use tokio::{
     runtime::{Builder, Handle, Runtime},
     task::{LocalSet, spawn_blocking, spawn_local},
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tonic::Code;
 
 use crate::{
-    builder, channel, echo::echo_client::EchoClient, message, millis, ours, service::Told, told,
+    ORIGIN, builder, channel, echo::echo_client::EchoClient, good, message, millis, ours,
+    service::Told, support::server::Server, told,
 };
 
 const S: fn(u64) -> Duration = Duration::from_secs;
@@ -174,4 +179,65 @@ fn a_runtime_without_sockets_is_an_error_of_the_call_and_no_panic_in_it() {
     assert!(!ours(&status).may_have_happened(), "{status}");
     assert!(started.elapsed() < S(2));
     one_thread().block_on(call(&channel));
+}
+
+/// Finds the server after half a second, and counts how often it is asked to.
+struct Slowly(SocketAddr, Arc<AtomicUsize>);
+
+impl Discover for Slowly {
+    fn watch(&self) -> BoxStream<'static, Result<Vec<Endpoint>, BoxError>> {
+        self.1.fetch_add(1, SeqCst);
+        let found = Ok(vec![Endpoint::new(self.0)]);
+        let found = stream::once(async {
+            sleep(millis(500)).await;
+            found
+        });
+        found.chain(stream::pending()).boxed()
+    }
+}
+
+// LB-05, RUN-03
+#[test]
+fn a_discovery_whose_runtime_ends_is_begun_again_for_those_who_wait_elsewhere() {
+    let (server, watches) = (Told::start(), Arc::new(AtomicUsize::new(0)));
+    let channel = Channel::builder(ORIGIN)
+        .discover(Slowly(server.address(), Arc::clone(&watches)))
+        .build_tonic(Ok)
+        .unwrap();
+    let first = two_threads();
+    let mut echo = EchoClient::new(channel.clone());
+    first.spawn(async move { echo.unary(message("x")).await });
+    while watches.load(SeqCst) == 0 {
+        thread::sleep(millis(5));
+    }
+    let waits = thread::spawn(move || one_thread().block_on(call(&channel)));
+    thread::sleep(millis(100));
+    drop(first);
+    waits.join().unwrap();
+    assert!(watches.load(SeqCst) >= 2);
+}
+
+// RUN-07, linkerd/linkerd2-proxy#285
+#[tokio::test]
+async fn channels_that_are_dropped_leave_no_task_and_no_connection_behind() {
+    let server = Server::start([]);
+    server.otherwise(good());
+    let named = format!("http://localhost:{}", server.address().port());
+    for round in 0..50 {
+        let channel = match round % 2 {
+            0 => channel([server.address()]),
+            _ => Channel::builder(&named).build_tonic(Ok).unwrap(),
+        };
+        let patience = if round % 5 == 4 { millis(1) } else { S(5) };
+        let mut echo = EchoClient::new(channel);
+        // The last one is dropped in the middle of its lookup, or of its call.
+        let _ = timeout(patience, echo.unary(message("x"))).await;
+    }
+    let metrics = Handle::current().metrics();
+    let limit = Instant::now() + S(5);
+    while metrics.num_alive_tasks() > 0 || server.open_connections() > 0 {
+        let left = (metrics.num_alive_tasks(), server.open_connections());
+        assert!(Instant::now() < limit, "tasks and connections: {left:?}");
+        sleep(millis(10)).await;
+    }
 }

@@ -2,16 +2,19 @@
 
 use std::{
     error::Error as _,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use evenkeel::{
     BreakerConfig, CallPolicy, Ejection, Error, IdempotencyKeys, Retry, breaker::State,
 };
-use tonic::{Code, Status};
+use futures::stream;
+use tokio::time::{sleep, timeout};
+use tonic::{Code, Request, Status};
 
 use crate::{
-    UNARY, builder,
+    UNARY, builder, channel,
     echo::echo_client::EchoClient,
     good, message, millis, ours,
     support::{reply::Reply, server::Server},
@@ -201,4 +204,70 @@ async fn a_pushback_that_is_no_number_of_it_forbids_and_nothing_is_told_to_a_fir
         assert_eq!(seen.len(), 1, "{wishes:?}");
         assert!(!seen[0].headers.contains_key("grpc-previous-rpc-attempts"));
     }
+}
+
+#[tokio::test]
+async fn an_answer_before_the_end_of_the_request_stream_is_the_answer_and_lets_go_of_the_stream() {
+    let denied = || Reply::grpc_message(b"").trailers([("grpc-status", "7")]);
+    let server = Server::start([]);
+    let channel = channel([server.address()]);
+    let mut echo = EchoClient::new(channel.clone());
+    let cases = [
+        (Reply::grpc_status(7), Code::PermissionDenied),
+        (denied(), Code::PermissionDenied),
+        (good(), Code::Ok),
+    ];
+    let large = message(&"x".repeat(1 << 16));
+    for (reply, code) in cases {
+        server.otherwise(reply.early());
+        let alive = Arc::new(());
+        let held = Arc::downgrade(&alive);
+        let large = large.clone();
+        let endless = stream::repeat_with(move || {
+            let _ = &alive;
+            large.clone()
+        });
+        let answer = timeout(Duration::from_secs(5), echo.collect(endless)).await;
+        let answer = answer.expect("no hang");
+        assert_eq!(
+            answer.map_or_else(|status| status.code(), |_| Code::Ok),
+            code
+        );
+        let limit = Instant::now() + Duration::from_secs(5);
+        while held.strong_count() > 0 {
+            assert!(Instant::now() < limit, "it is still sent");
+            sleep(millis(5)).await;
+        }
+        assert_eq!(channel.endpoints()[0].in_flight, 0);
+    }
+}
+
+// TMO-08, tokio-rs/tokio#3551
+#[tokio::test]
+async fn times_without_end_are_no_panic_wherever_they_are_set() {
+    let server = Server::start([]);
+    server.otherwise(good());
+    let seconds = [u64::MAX, u64::MAX / 10, 400_000_000_000, 3_153_600_000];
+    for far in seconds
+        .map(Duration::from_secs)
+        .into_iter()
+        .chain([Duration::MAX])
+    {
+        let channel = builder([server.address()])
+            .deadline(far)
+            .attempt_timeout(far)
+            .body_idle(far)
+            .build_tonic(|endpoint| Ok(endpoint.timeout(far)));
+        let mut echo = EchoClient::new(channel.unwrap());
+        echo.unary(message("x")).await.unwrap();
+        let policy = CallPolicy::new()
+            .deadline(far)
+            .attempt_timeout(far)
+            .body_idle(far);
+        let mut request = Request::new(message("x"));
+        request.extensions_mut().insert(policy);
+        echo.unary(request).await.unwrap();
+    }
+    let mut echo = EchoClient::new(channel([server.address()]));
+    echo.unary(told("grpc-timeout", "99999999H")).await.unwrap();
 }
