@@ -881,6 +881,37 @@ async fn layers_by_hand_around_a_channel_of_tonics_own() {
     assert_eq!(ours(&status).disposition(), Disposition::NotSent);
 }
 
+#[tokio::test]
+async fn by_hand_a_repeated_request_is_sent_as_tonic_sends_the_first() {
+    let server = Server::start([Reply::grpc_status(14)]);
+    server.otherwise(Reply::grpc_message(b"").trailers([("grpc-status", "0")]));
+    let uri = format!("http://{}", server.address());
+    let endpoint = tonic::transport::Endpoint::from_shared(uri).expect("a URI");
+    let retry = Retry::default().classifier(Classifier::grpc());
+    let service = ServiceBuilder::new()
+        .map_err(Status::from)
+        .layer(RetryLayer::new(retry.build().expect("valid")))
+        .service(endpoint.connect_lazy());
+    let mut request = Request::new(message("x"));
+    let idempotent = CallPolicy::new().idempotent(true);
+    request.extensions_mut().insert(idempotent);
+    EchoClient::new(service)
+        .unary(request)
+        .await
+        .expect("an answer");
+    let [first, second] = &*server.seen() else {
+        panic!("two attempts");
+    };
+    assert_eq!(first.body, second.body);
+    for name in first.headers.keys().chain(second.headers.keys()) {
+        let counts = name == "grpc-previous-rpc-attempts";
+        assert!(
+            counts || first.headers.get(name) == second.headers.get(name),
+            "{name}"
+        );
+    }
+}
+
 // ===== retries by status =====
 
 // gRFC A6
