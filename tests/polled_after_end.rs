@@ -14,7 +14,7 @@ use std::{
 
 use evenkeel::{
     AttemptTimeoutLayer, Backoff, Balancer, Body, Breaker, CallPolicy, CircuitBreakerLayer,
-    Deadline, DeadlineLayer, Fixed, IdempotencyKeyLayer, Retry, RetryLayer, retry,
+    Deadline, DeadlineLayer, Fixed, IdempotencyKeyLayer, InboundLayer, Retry, RetryLayer, retry,
 };
 use http::{Request, Response};
 use tower::{Layer, Service, service_fn};
@@ -75,6 +75,11 @@ async fn calls_that_were_refused_say_so() {
     let balancer = Balancer::builder(Fixed::new(["10.0.0.1:80"]));
     let mut balancer = balancer.build(move |_| Ok(never)).unwrap();
     assert_says_so("balancer", balancer.call(refused())).await;
+    let mut late = Request::put("/").header("content-type", "application/grpc");
+    late = late.header("grpc-timeout", "0n");
+    let mut inbound = InboundLayer::new().layer(never);
+    let late = late.body(Body::empty()).unwrap();
+    assert_says_so("inbound", inbound.call(late)).await;
 }
 
 #[tokio::test(start_paused = true)]
