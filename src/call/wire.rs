@@ -71,15 +71,17 @@ impl DeadlineHeader {
     /// writes.
     ///
     /// # Errors
-    /// If it is no HTTP header name.
+    /// If it is no HTTP header name, or one of gRPC's own, whose servers would refuse every call.
     pub fn millis(name: impl AsRef<str>) -> Result<Self, InvalidSetting> {
         let name = name.as_ref();
-        let refused = |_invalid| {
-            let allowed = "an HTTP header name";
-            InvalidSetting::new("DeadlineHeader::millis", format!("{name:?}"), allowed)
-        };
-        let name = HeaderName::from_bytes(name.as_bytes()).map_err(refused)?;
-        Ok(Self(Format::Millis(name)))
+        let parsed = HeaderName::from_bytes(name.as_bytes()).ok();
+        let parsed = parsed.filter(|name| !name.as_str().starts_with("grpc-"));
+        parsed
+            .map(|name| Self(Format::Millis(name)))
+            .ok_or_else(|| {
+                let allowed = "an HTTP header name, none of gRPC's own";
+                InvalidSetting::new("DeadlineHeader::millis", format!("{name:?}"), allowed)
+            })
     }
 
     pub(crate) fn is_grpc(&self) -> bool {
@@ -319,6 +321,14 @@ mod tests {
             Err(DeadlineHeader::grpc().malformed())
         );
         assert_eq!(read(&millis(), &["1", "1"]), Err(millis().malformed()));
+    }
+
+    #[test]
+    fn milliseconds_go_under_no_name_of_grpc_or_that_is_none() {
+        for name in ["", "x timeout", "grpc-timeout", "Grpc-Timeout"] {
+            let refused = DeadlineHeader::millis(name).expect_err(name);
+            assert_eq!(refused.value(), format!("{name:?}"));
+        }
     }
 
     #[test]

@@ -152,9 +152,8 @@ impl Settings {
         let Some(name) = &self.deadline_header else {
             return Ok(layer);
         };
-        let header = DeadlineHeader::millis(name).map_err(|_invalid| {
-            let allowed = "an HTTP header name";
-            InvalidSetting::new("deadline_header", format!("{name:?}"), allowed)
+        let header = DeadlineHeader::millis(name).map_err(|invalid| {
+            InvalidSetting::new("deadline_header", invalid.value(), invalid.allowed())
         })?;
         Ok(layer.header(header))
     }
