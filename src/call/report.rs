@@ -221,7 +221,8 @@ impl fmt::Display for Stop {
         match self {
             Self::NotRetryable => f.write_str("a repetition would not change the answer"),
             Self::NotIdempotent => f.write_str(
-                "repeating an unsafe method without an idempotency key could do it twice",
+                "repeating an unsafe method without an idempotency key could do it twice \
+                 (idempotency_keys brings one; CallPolicy::idempotent says that none is needed)",
             ),
             Self::AttemptsExhausted { max_attempts } => {
                 write!(f, "all attempts were used (max_attempts = {max_attempts})")
@@ -284,6 +285,17 @@ mod tests {
             outcome,
             disposition: Disposition::Answered,
             backoff: backoff.map(Duration::from_millis),
+        }
+    }
+
+    #[test]
+    fn what_a_setting_can_change_is_said_with_the_setting() {
+        for (stop, setting) in [
+            (Stop::NotIdempotent, "CallPolicy::idempotent"),
+            (Stop::AttemptsExhausted { max_attempts: 3 }, "max_attempts"),
+            (Stop::BudgetEmpty, "Budget::new"),
+        ] {
+            assert!(stop.to_string().contains(setting), "{stop}");
         }
     }
 
