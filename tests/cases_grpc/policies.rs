@@ -1,11 +1,20 @@
 //! Policies of methods, keys and metadata.
 
-use evenkeel::{CallPolicy, Channel, IdempotencyKeys, InvalidSetting, Retry};
+use std::time::Duration;
+
+use bytes::Bytes;
+use evenkeel::{BoxError, Breaker, CallPolicy, Channel, IdempotencyKeys, InvalidSetting, Retry};
 use http::HeaderName;
-use tonic::{Code, Request, metadata::MetadataValue};
+use tonic::{
+    Code, Request, Status, metadata::MetadataValue, service::interceptor::InterceptedService,
+};
+use tower::{
+    Service, ServiceBuilder,
+    util::{BoxCloneService, BoxCloneSyncService},
+};
 
 use crate::{
-    SERVICE, UNARY, builder, client,
+    SERVICE, UNARY, builder, channel, client,
     echo::{Message, echo_client::EchoClient},
     good, message, ours,
     service::Told,
@@ -70,6 +79,63 @@ async fn the_call_goes_before_its_method_the_method_before_its_service_and_silen
         assert_eq!(answer.is_ok(), attempts == 3, "{said}");
         assert_eq!(server.seen().len(), attempts, "{said}");
     }
+}
+
+/// An interceptor that refuses some calls and says of the others that they may be repeated.
+fn decide(mut request: Request<()>) -> Result<Request<()>, Status> {
+    if request.metadata().contains_key("x-refuse") {
+        return Err(Status::permission_denied("not today"));
+    }
+    let policy = CallPolicy::new().idempotent(true);
+    request.extensions_mut().insert(policy);
+    Ok(request)
+}
+
+#[tokio::test]
+async fn an_interceptor_may_set_the_policy_of_a_call_and_refuse_it() {
+    type Intercepted = InterceptedService<Channel, fn(Request<()>) -> Result<Request<()>, Status>>;
+    let server = unavailable_twice();
+    let channel = channel([server.address()]);
+    let mut echo: EchoClient<Intercepted> =
+        EchoClient::with_interceptor(channel.clone(), decide as _);
+    let status = echo.unary(told("x-refuse", "1")).await.unwrap_err();
+    assert_eq!(status.code(), Code::PermissionDenied);
+    assert!(server.seen().is_empty());
+    let call = async move { echo.unary(message("x")).await };
+    assert!(tokio::spawn(call).await.unwrap().is_ok());
+    assert_eq!(server.seen().len(), 3);
+    assert_eq!(channel.endpoints()[0].in_flight, 0);
+}
+
+/// A call through this service and one more, once the breaker of the channel is open.
+async fn through<S, B>(service: S, breaker: &Breaker)
+where
+    S: Service<http::Request<tonic::body::Body>, Response = http::Response<B>> + Clone,
+    S::Error: Into<BoxError>,
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + 'static,
+{
+    breaker.force_closed();
+    let mut echo = EchoClient::new(service);
+    echo.unary(message("x")).await.unwrap();
+    breaker.force_open();
+    let status = echo.unary(message("x")).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    assert!(status.to_string().contains("circuit breaker is open"));
+}
+
+#[tokio::test]
+async fn layers_of_others_around_the_channel_keep_its_answers_and_its_errors() {
+    let server = Server::start([]);
+    server.otherwise(good());
+    let channel = channel([server.address()]);
+    let breaker = channel.circuit_breaker().clone();
+    let limit = Duration::from_secs(5);
+    let layers = ServiceBuilder::new().concurrency_limit(3).timeout(limit);
+    through(layers.service(channel.clone()), &breaker).await;
+    let layers = ServiceBuilder::new().buffer(3).load_shed();
+    through(layers.service(channel.clone()), &breaker).await;
+    through(BoxCloneService::new(channel.clone()), &breaker).await;
+    through(BoxCloneSyncService::new(channel), &breaker).await;
 }
 
 #[tokio::test]
