@@ -7,6 +7,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -20,10 +21,12 @@ use super::{
     body::{Incoming, Wanted, outgoing},
     connector::Connector,
     evidence::{is_timeout, witness},
+    line::{Line, Waiting},
 };
 use crate::{
     call::{Body, Disposition},
     classify::Evidence,
+    client::CONNECT_TIMEOUT,
     error::{Error, ErrorKind},
 };
 
@@ -33,13 +36,20 @@ use crate::{
 pub(super) struct Connection {
     shared: Arc<Shared>,
     /// The one that was polled ready.
-    held: Option<transport::Channel>,
+    held: Option<Wired>,
 }
 
 struct Shared {
     settings: Endpoint,
     address: SocketAddr,
-    channels: ArcSwap<Vec<(Id, transport::Channel)>>,
+    channels: ArcSwap<Vec<(Id, Wired)>>,
+}
+
+/// A channel of tonic's, and what is heard on it.
+#[derive(Clone)]
+struct Wired {
+    channel: transport::Channel,
+    line: Arc<Line>,
 }
 
 /// A call was made outside a runtime.
@@ -66,20 +76,16 @@ impl Shared {
     ///
     /// # Errors
     /// Outside a runtime.
-    fn channel(&self) -> Result<transport::Channel, NoRuntime> {
+    fn channel(&self) -> Result<Wired, NoRuntime> {
         let runtime = Handle::try_current().or(Err(NoRuntime))?.id();
-        if let Some(channel) = self.of(runtime) {
-            return Ok(channel);
+        if let Some(wired) = self.of(runtime) {
+            return Ok(wired);
         }
         let opened = self.open();
         self.channels.rcu(|channels| {
-            let known = channels
-                .iter()
-                .any(|(id, channel)| *id == runtime && !is_gone(channel));
-            let mut channels = Vec::clone(channels);
-            if !known {
-                // Those of runtimes that have ended go with this.
-                channels.retain(|(_, channel)| !is_gone(channel));
+            // Those of runtimes that have ended go with this.
+            let mut channels = usable(channels);
+            if !channels.iter().any(|(id, _)| *id == runtime) {
                 channels.push((runtime, opened.clone()));
             }
             channels
@@ -87,25 +93,39 @@ impl Shared {
         Ok(self.of(runtime).unwrap_or(opened))
     }
 
-    fn of(&self, runtime: Id) -> Option<transport::Channel> {
+    fn of(&self, runtime: Id) -> Option<Wired> {
         let channels = self.channels.load();
-        let ours = channels.iter().find(|(id, _)| *id == runtime);
-        ours.map(|(_, channel)| channel.clone())
+        let mut ours = channels.iter().filter(|(id, _)| *id == runtime);
+        let alive = ours.find(|(_, wired)| !wired.line.is_dead());
+        alive.map(|(_, wired)| wired.clone())
     }
 
     /// Forgets the channels whose runtime has ended, whatever its successor is called.
     fn forget_gone(&self) {
-        self.channels.rcu(|channels| {
-            let mut channels = Vec::clone(channels);
-            channels.retain(|(_, channel)| !is_gone(channel));
-            channels
-        });
+        self.channels.rcu(|channels| usable(channels));
     }
 
-    fn open(&self) -> transport::Channel {
-        let connector = Connector::new(&self.settings, self.address);
-        self.settings.connect_with_connector_lazy(connector)
+    fn open(&self) -> Wired {
+        let line = Arc::<Line>::default();
+        let connector = Connector::new(&self.settings, self.address, Arc::clone(&line));
+        let channel = self.settings.connect_with_connector_lazy(connector);
+        Wired { channel, line }
     }
+
+    /// How long a call has to have waited before its end says something about the endpoint.
+    fn patience(&self) -> Duration {
+        self.settings
+            .get_connect_timeout()
+            .unwrap_or(CONNECT_TIMEOUT)
+    }
+}
+
+/// Those that calls can still be made on.
+fn usable(channels: &[(Id, Wired)]) -> Vec<(Id, Wired)> {
+    let usable = channels
+        .iter()
+        .filter(|(_, wired)| !wired.line.is_dead() && !is_gone(&wired.channel));
+    usable.cloned().collect()
 }
 
 /// Whether the runtime that drives the channel has ended.
@@ -123,22 +143,24 @@ impl Service<Request<Body>> for Connection {
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         if let Some(held) = &mut self.held {
-            match ready!(held.poll_ready(cx)) {
+            match ready!(held.channel.poll_ready(cx)) {
                 Ok(()) => return Poll::Ready(Ok(())),
                 Err(_gone) => self.shared.forget_gone(),
             }
         }
         let unsent = |none| Error::new(ErrorKind::InvalidCall).with_source(none);
-        let channel = self.shared.channel().map_err(unsent)?;
-        self.held.insert(channel).poll_ready(cx).map_err(witness)
+        let wired = self.held.insert(self.shared.channel().map_err(unsent)?);
+        wired.channel.poll_ready(cx).map_err(witness)
     }
 
     fn call(&mut self, request: Request<Body>) -> Attempt {
         let (parts, body) = request.into_parts();
         let (body, wanted) = outgoing(body);
         let request = Request::from_parts(parts, body);
+        let mut held = self.held.take();
         Attempt {
-            answer: self.held.take().map(|mut channel| channel.call(request)),
+            answer: held.as_mut().map(|wired| wired.channel.call(request)),
+            waiting: held.map(|wired| Waiting::on(wired.line, self.shared.patience())),
             wanted,
         }
     }
@@ -155,6 +177,7 @@ pin_project! {
     pub(super) struct Attempt {
         #[pin]
         answer: Option<transport::channel::ResponseFuture>,
+        waiting: Option<Waiting>,
         wanted: Option<Wanted>,
     }
 }
@@ -178,7 +201,13 @@ impl Future for Attempt {
             let error = Error::new(ErrorKind::InvalidCall);
             return Poll::Ready(Err(error.with_source(NoRuntime)));
         };
-        Poll::Ready(match ready!(answer.poll(cx)) {
+        let answer = ready!(answer.poll(cx));
+        if let Some(waiting) = this.waiting
+            && !answer.as_ref().is_err_and(|error| is_timeout(error))
+        {
+            waiting.answered();
+        }
+        Poll::Ready(match answer {
             Ok(response) => Ok(response.map(|body| Incoming::new(body, this.wanted.take()))),
             Err(error) => match this.wanted.as_mut().and_then(Wanted::failure) {
                 Some(own) => Err(Error::witnessed(own, Evidence::BrokenUpload)),

@@ -23,6 +23,7 @@ use tokio::net::TcpStream;
 use tonic::transport::Endpoint;
 use tower::Service;
 
+use super::line::Line;
 use crate::{clock, error::BoxError};
 
 /// A try that came to nothing after this long was slow; a refusal within one region takes far less.
@@ -53,10 +54,11 @@ type LastSlow = Arc<ArcSwapOption<Instant>>;
 pub(super) struct Connector {
     tcp: HttpConnector<ToAddress>,
     last_slow: LastSlow,
+    line: Arc<Line>,
 }
 
 impl Connector {
-    pub(super) fn new(settings: &Endpoint, address: SocketAddr) -> Self {
+    pub(super) fn new(settings: &Endpoint, address: SocketAddr, line: Arc<Line>) -> Self {
         let mut tcp = HttpConnector::new_with_resolver(ToAddress(address));
         tcp.set_nodelay(settings.get_tcp_nodelay());
         tcp.set_keepalive(settings.get_tcp_keepalive());
@@ -68,6 +70,7 @@ impl Connector {
         Self {
             tcp,
             last_slow: LastSlow::default(),
+            line,
         }
     }
 }
@@ -94,8 +97,9 @@ impl Service<Uri> for Connector {
         };
         // A name without a port, so that the address is taken as the resolver gives it, port and zone included.
         let connecting = self.tcp.call(Uri::from_static("http://endpoint"));
+        let line = Arc::clone(&self.line);
         let connected = move |tcp| match tcp {
-            Ok(tcp) => Ok(Stream { tcp, attempt }),
+            Ok(tcp) => Ok(Stream { tcp, attempt, line }),
             Err(error) => Err(BoxError::from(error)),
         };
         connecting.map(connected).boxed()
@@ -141,6 +145,7 @@ impl Drop for Try {
 pub(super) struct Stream {
     tcp: TokioIo<TcpStream>,
     attempt: Try,
+    line: Arc<Line>,
 }
 
 impl Read for Stream {
@@ -150,7 +155,10 @@ impl Read for Stream {
         buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         let read = Pin::new(&mut self.tcp).poll_read(cx, buffer);
-        self.attempt.heard |= matches!(read, Poll::Ready(Ok(())));
+        if matches!(read, Poll::Ready(Ok(()))) {
+            self.attempt.heard = true;
+            self.line.hear();
+        }
         read
     }
 }
@@ -195,7 +203,8 @@ mod tests {
     use super::*;
 
     fn connector(address: SocketAddr) -> Connector {
-        Connector::new(&Endpoint::from_static("http://echo.internal"), address)
+        let settings = Endpoint::from_static("http://echo.internal");
+        Connector::new(&settings, address, Arc::default())
     }
 
     async fn listening() -> (TcpListener, SocketAddr) {

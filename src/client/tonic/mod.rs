@@ -122,6 +122,8 @@
 //! A connection on which nothing that was sent is acknowledged for 10 s counts as broken (Linux; elsewhere set
 //! `tcp_keepalive` or `http2_keep_alive_interval`). For 50 ms after a connection that took its whole time and did not
 //! come about calls to the endpoint fail at once: those that waited for it do so together, not one after the other.
+//! After three calls in a row that ran out of time while not a byte came, the next ones get a connection of their own;
+//! streams stay on the old one.
 //!
 //! Everything else is kept: TLS, windows, HTTP/2 and TCP keepalive, a `concurrency_limit` or `rate_limit` of each
 //! connection, and a `timeout`, which then holds for each attempt.
@@ -150,6 +152,7 @@ mod channel;
 mod connection;
 mod connector;
 mod evidence;
+mod line;
 mod methods;
 mod replay;
 mod status;
