@@ -179,6 +179,25 @@ fn what_somebody_forces_stands_whatever_a_probe_says_at_that_moment() {
 }
 
 #[test]
+fn a_reset_forgets_a_break_that_begins_at_that_moment() {
+    model(|| {
+        let config = BreakerConfig::new()
+            .consecutive_failures(1)
+            .max_break_duration(60 * SECOND)
+            .break_jitter(0.0);
+        let bench = Bench::new(config);
+        let before = bench.acquire().expect("closed");
+        let other = bench.clone();
+        let other = thread::spawn(move || other.settle(before, Outcome::Failure));
+        bench.machine.reset(bench.now);
+        bench.call(Outcome::Failure);
+        other.join().expect("no panic");
+        let wait = bench.machine.view(bench.now).next_probe_in;
+        assert_eq!(wait, Some(5 * SECOND), "the first since the reset");
+    });
+}
+
+#[test]
 fn a_failure_from_before_a_reset_does_not_count_after_it() {
     model(|| {
         let bench = Bench::new(BreakerConfig::new().consecutive_failures(2));

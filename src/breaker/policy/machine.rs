@@ -231,8 +231,9 @@ impl Machine {
             let end = self.breaks.end(nanos, level, generation, unit);
             Some(word.next(Kind::Open, end))
         });
-        if moved.is_ok() {
-            self.breaks.began(level);
+        if let Ok((_, after)) = moved {
+            let live = || self.is_live(after.generation);
+            self.breaks.began(level, after.generation, live);
         }
         settled(moved, cause)
     }
@@ -249,8 +250,12 @@ impl Machine {
 
     /// Closes it and forgets everything, breaks of growing length included.
     pub(crate) fn reset(&self, now: Instant) -> Option<Change> {
-        self.breaks.forget();
-        self.force(Kind::Closed, now)
+        // Before, for whoever opens it right after; and again, for a break that began in between.
+        self.breaks.forget(self.word.load().generation, || true);
+        let change = self.force(Kind::Closed, now)?;
+        let live = || self.is_live(change.generation);
+        self.breaks.forget(change.generation, live);
+        Some(change)
     }
 
     fn force(&self, kind: Kind, now: Instant) -> Option<Change> {

@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::super::config::{BreakerConfig, DEFAULT_GROWTH_JITTER, MAX_PUSHBACK};
 use super::word::STAMP_MAX;
 use crate::sync::atomic::AtomicU64;
-use crate::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use crate::sync::atomic::Ordering::{AcqRel, Acquire};
 
 /// How long breaks last.
 #[derive(Debug)]
@@ -13,13 +13,16 @@ pub(super) struct Breaks {
     /// The longest, where breaks grow.
     longest: Option<Duration>,
     healthy: u64,
-    /// Breaks since the last healthy period.
+    /// Breaks since the last healthy period: `generation:16 | breaks:48`, by the generation that
+    /// the last one began or that a reset ended.
     streak: AtomicU64,
     /// Until when the server asked to be left alone: `generation:16 | milliseconds:48`.
     pushback: AtomicU64,
 }
 
 const PUSHBACK_BITS: u32 = 48;
+const STREAK_BITS: u32 = 48;
+const STREAK_MASK: u64 = (1 << STREAK_BITS) - 1;
 
 impl Breaks {
     pub(super) fn new(config: &BreakerConfig) -> Self {
@@ -39,17 +42,26 @@ impl Breaks {
     pub(super) fn level(&self, closed_for: Option<u64>) -> u64 {
         match closed_for {
             Some(millis) if millis >= self.healthy => 0,
-            _ => self.streak.load(Relaxed),
+            _ => self.streak.load(Acquire) & STREAK_MASK,
         }
     }
 
-    /// Remembers that the break with this number has begun.
-    pub(super) fn began(&self, level: u64) {
-        self.streak.store(level.saturating_add(1), Relaxed);
+    /// Remembers that the break with this number has begun in this generation, unless that is over
+    /// again.
+    pub(super) fn began(&self, level: u64, generation: u16, live: impl Fn() -> bool) {
+        let breaks = level.saturating_add(1).min(STREAK_MASK);
+        let tagged = u64::from(generation) << STREAK_BITS | breaks;
+        let _ = self
+            .streak
+            .fetch_update(AcqRel, Acquire, |_| live().then_some(tagged));
     }
 
-    pub(super) fn forget(&self) {
-        self.streak.store(0, Relaxed);
+    /// Forgets the breaks from before this generation.
+    pub(super) fn forget(&self, generation: u16, live: impl Fn() -> bool) {
+        let none = u64::from(generation) << STREAK_BITS;
+        let _ = self
+            .streak
+            .fetch_update(AcqRel, Acquire, |_| live().then_some(none));
     }
 
     /// When a break that begins at `now` nanoseconds ends, in milliseconds; `unit` lies in [0, 1).
@@ -158,7 +170,7 @@ mod tests {
     #[test]
     fn a_healthy_period_makes_breaks_short_again() {
         let breaks = growing();
-        breaks.began(breaks.level(Some(0)));
+        breaks.began(breaks.level(Some(0)), 1, || true);
         assert_eq!(breaks.level(None), 1);
         assert_eq!(breaks.level(Some(59_999)), 1);
         assert_eq!(breaks.level(Some(60_000)), 0);
