@@ -2,14 +2,16 @@
 #![allow(clippy::unwrap_used, reason = "a step that fails, fails its test")]
 
 use std::{
+    sync::Mutex,
     task::{Context, Poll},
     time::Duration,
 };
 
 use evenkeel::{
-    AttemptTimeoutLayer, Balancer, Body, Breaker, BreakerConfig, CallPolicy, CircuitBreakerLayer,
-    CommitLayer, DeadlineLayer, Error, Fixed, IdempotencyKeyLayer, IdempotencyKeys, InboundLayer,
-    Random, Retry, RetryLayer, RetryPolicy, Stack,
+    AttemptTimeoutLayer, Balancer, Body, BoxError, Breaker, BreakerConfig, CallPolicy,
+    CircuitBreakerLayer, CommitLayer, DeadlineLayer, Discover, Endpoint, Error, Fixed,
+    IdempotencyKeyLayer, IdempotencyKeys, InboundLayer, Random, Retry, RetryLayer, RetryPolicy,
+    Stack,
     breaker::CircuitBreakerService,
     classify::Classifier,
     testkit::{
@@ -18,7 +20,11 @@ use evenkeel::{
         seeded,
     },
 };
-use futures::future::BoxFuture;
+use futures::{
+    StreamExt,
+    future::BoxFuture,
+    stream::{self, BoxStream},
+};
 use http::{HeaderValue, Request, Response, header::CONTENT_TYPE};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 
@@ -216,6 +222,29 @@ fn the_inbound_layer_keeps_every_contract() {
         .check();
 }
 
+/// Finds its endpoint only after a while, and the panic of a callback of ours each time it is asked for a watch.
+#[derive(Clone, Default)]
+struct Late(Option<Tripwire>);
+
+impl Discover for Late {
+    fn watch(&self) -> BoxStream<'static, Result<Vec<Endpoint>, BoxError>> {
+        self.0.iter().for_each(Tripwire::touch);
+        let found = async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            Ok(vec![Endpoint::new(([10, 0, 0, 1], 80).into())])
+        };
+        stream::once(found).chain(stream::pending()).boxed()
+    }
+}
+
+fn in_flight<S: Clone + Send + Sync + 'static>(balancer: &Balancer<S>) -> usize {
+    let endpoints = balancer.endpoints();
+    endpoints
+        .iter()
+        .map(|endpoint| endpoint.in_flight as usize)
+        .sum()
+}
+
 #[test]
 fn a_balancer_keeps_every_contract() {
     let balancer = |endpoints: &'static [&'static str]| {
@@ -232,15 +261,42 @@ fn a_balancer_keeps_every_contract() {
     ] {
         Suite::new(balancer(endpoints))
             .always_ready()
-            .counter("calls in flight", |balancer| {
-                let endpoints = balancer.endpoints();
-                endpoints
-                    .iter()
-                    .map(|endpoint| endpoint.in_flight as usize)
-                    .sum()
+            .counter("calls in flight", in_flight)
+            .callback("classifier", |inner, wire| {
+                Balancer::builder(Fixed::new(["10.0.0.1:80", "10.0.0.2:80"]))
+                    .classifier(wired(wire))
+                    .build(move |_| Ok(inner.clone()))
+                    .unwrap()
             })
             .check();
     }
+}
+
+#[test]
+fn a_balancer_whose_endpoints_are_found_later_keeps_every_contract() {
+    // Not a clone: a function that panics leaves its endpoint out until the next answer of discovery.
+    let late = |inner: Scripted| {
+        let once = Mutex::new(Some(inner));
+        let builder = Balancer::builder(Late::default()).random(Random::seeded(1));
+        let made = move |_: &Endpoint| once.lock().unwrap().take().ok_or("made twice".into());
+        builder.build(made).unwrap()
+    };
+    Suite::new(late)
+        .counter("calls in flight", in_flight)
+        .callback("the function that makes services", |inner, wire| {
+            let make = move |_: &Endpoint| {
+                wire.touch();
+                Ok(inner.clone())
+            };
+            Balancer::builder(Fixed::new(["10.0.0.1:80", "10.0.0.2:80"]))
+                .build(make)
+                .unwrap()
+        })
+        .callback("the watch of a source", |inner, wire| {
+            let builder = Balancer::builder(Late(Some(wire)));
+            builder.build(move |_| Ok(inner.clone())).unwrap()
+        })
+        .check();
 }
 
 #[test]
@@ -283,6 +339,18 @@ fn the_ready_made_stack_keeps_every_contract() {
             .iter()
             .map(|endpoint| endpoint.in_flight as usize)
             .sum()
+    })
+    .callback("before_attempt", |inner, wire| {
+        seeded(1)
+            .before_attempt(move |_, _| wire.touch())
+            .build_over(move |_| Ok(inner.clone()))
+            .unwrap()
+    })
+    .callback("classifier", |inner, wire| {
+        seeded(1)
+            .classifier(wired(wire))
+            .build_over(move |_| Ok(inner.clone()))
+            .unwrap()
     })
     .longest(|inner| {
         seeded(1)

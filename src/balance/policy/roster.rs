@@ -69,6 +69,8 @@ pub(crate) struct Roster<S> {
     last_serial: u64,
     /// Services of endpoints that left, until somebody takes them to be dropped.
     gone: Vec<S>,
+    /// An answer is being taken, or its taking broke off: clones of services are other people's code.
+    torn: bool,
 }
 
 #[derive(Debug)]
@@ -88,6 +90,7 @@ impl<S> Default for Roster<S> {
             services: Chunks::default(),
             last_serial: 0,
             gone: Vec::new(),
+            torn: false,
         }
     }
 }
@@ -111,12 +114,17 @@ impl<S: Clone> Roster<S> {
         now: Instant,
     ) -> Option<Snapshot<S>> {
         let wanted: HashSet<SocketAddr> = answer.iter().map(Endpoint::address).collect();
+        let mut changed = mem::replace(&mut self.torn, true);
+        if changed {
+            self.unseat();
+        }
         let mut free = self.remove_others(&wanted, shared);
-        let mut changed = !free.is_empty();
+        changed |= !free.is_empty();
         changed |= self.refresh(answer);
         changed |= self.admit(made, &wanted, now);
         changed |= self.seat_by_weight(answer, &mut free, shared);
         self.close_gaps(free);
+        self.torn = false;
         (changed || self.seats.len() == 0).then(|| self.snapshot())
     }
 
@@ -152,6 +160,13 @@ impl<S: Clone> Roster<S> {
     /// The services of endpoints that left, to be dropped where no lock is held.
     pub(crate) fn take_gone(&mut self) -> Vec<S> {
         mem::take(&mut self.gone)
+    }
+
+    /// Nobody has a seat: the last answer left seats and services that do not belong together.
+    fn unseat(&mut self) {
+        let members = self.members.values_mut();
+        members.for_each(|member| member.seat = None);
+        (self.seats, self.services) = Default::default();
     }
 
     /// Takes those out that are not wanted any more; their seats are free.

@@ -1,4 +1,8 @@
-use std::time::Duration;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    time::Duration,
+};
 
 use proptest::prelude::{prop, prop_assert, prop_assert_eq, proptest};
 
@@ -179,5 +183,53 @@ proptest! {
             prop_assert_eq!(roster.status(&shared, now).len(), set.len());
             prop_assert!(snapshot.set.len() > 0 || matches!(snapshot.answer, Answer::Given(Some(_))));
         }
+    }
+}
+
+/// A service whose clone panics when its turn comes.
+#[derive(Debug)]
+struct Fragile(u16, Arc<AtomicUsize>);
+
+impl Clone for Fragile {
+    fn clone(&self) -> Self {
+        assert_ne!(self.1.fetch_sub(1, Relaxed), 1, "a clone panics");
+        Self(self.0, Arc::clone(&self.1))
+    }
+}
+
+/// Wherever a clone panics while an answer is taken, the same answer again brings the set that it says.
+#[test]
+fn a_panic_of_a_clone_is_mended_by_the_next_answer() {
+    for panics_at in 1..=30 {
+        let now = Instant::now();
+        let (mut roster, shared) = (Roster::default(), shared(now));
+        let clones = Arc::new(AtomicUsize::new(usize::MAX / 2));
+        let mut take = |set: &[u16]| {
+            let set: Vec<_> = set.iter().map(|&port| endpoint((port, 1))).collect();
+            let made = roster.without_service(&set).into_iter();
+            let service =
+                |endpoint: &Endpoint| Fragile(endpoint.address().port(), Arc::clone(&clones));
+            let made = made.map(|endpoint| (endpoint.clone(), Ok(service(&endpoint))));
+            let made = made.collect();
+            let taken = AssertUnwindSafe(|| roster.update(&set, made, &shared, now));
+            catch_unwind(taken)
+        };
+        take(&[1, 2, 3, 4]).expect("no panic").expect("a first set");
+        clones.store(panics_at, Relaxed);
+        let torn = take(&[4, 5, 6]).is_err();
+        clones.store(usize::MAX / 2, Relaxed);
+        let mended = take(&[4, 5, 6]).expect("no panic");
+        assert_eq!(mended.is_some(), torn, "after a panic of clone {panics_at}");
+        let Some(mended) = mended else { continue };
+        let seats = mended
+            .set
+            .seats
+            .iter()
+            .map(|seat| seat.endpoint.address().port());
+        let mut seats: Vec<_> = seats.collect();
+        let services: Vec<_> = mended.services.iter().map(|service| service.0).collect();
+        assert_eq!(seats, services, "after a panic of clone {panics_at}");
+        seats.sort_unstable();
+        assert_eq!(seats, [4, 5, 6], "after a panic of clone {panics_at}");
     }
 }
