@@ -1155,7 +1155,7 @@ async fn calls_that_reach_their_deadline_count_against_the_endpoint() {
 
 #[tokio::test(start_paused = true)]
 async fn a_body_that_breaks_counts_against_the_endpoint() {
-    let broken = Act::ok().body([Step::Data("x"), Step::Fail]);
+    let broken = Act::ok().body([Step::data("x"), Step::fail(io::ErrorKind::ConnectionReset)]);
     let one = Mock::new(vec![broken; 4]);
     let (first, second) = (one.clone(), Mock::new([]));
     let builder = Balancer::builder(fixed([1, 2]))
@@ -1215,7 +1215,7 @@ async fn counters_are_back_at_zero_wherever_a_call_is_dropped() {
     let slow_body = || {
         Act::ok()
             .after(MS(10))
-            .body([Step::Data("a"), Step::Pause(MS(10)), Step::Data("b")])
+            .body([Step::data("a"), Step::pause(MS(10)), Step::data("b")])
     };
     for cut in 0..60 {
         let mock = Mock::new([slow_body(), slow_body()]).readiness(Readiness::After(MS(10)));
@@ -1256,7 +1256,7 @@ async fn counters_are_back_at_zero_wherever_a_call_is_dropped() {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_is_in_flight_until_its_body_ends_or_is_dropped() {
-    let steps = || [Step::Data("a"), Step::Pause(S(5)), Step::Data("b")];
+    let steps = || [Step::data("a"), Step::pause(S(5)), Step::data("b")];
     let mock = Mock::new([Act::ok().body(steps()), Act::ok().body(steps())]);
     let balancer = Balancer::builder(fixed([1]))
         .build(move |_| Ok(mock.clone()))

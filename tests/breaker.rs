@@ -45,8 +45,8 @@ fn before(config: BreakerConfig, mock: &Mock) -> (Breaker, CircuitBreakerService
     (breaker, service)
 }
 
-fn get() -> Request<()> {
-    Request::new(())
+fn get() -> Request<String> {
+    Request::new(String::new())
 }
 
 /// One call with its body read to the end.
@@ -62,7 +62,7 @@ async fn call(service: &CircuitBreakerService<Mock>) -> Result<u16, ErrorKind> {
 async fn be_ready(
     service: &mut CircuitBreakerService<Mock>,
 ) -> Result<&mut CircuitBreakerService<Mock>, Error> {
-    ServiceExt::<Request<()>>::ready(service).await
+    ServiceExt::<Request<String>>::ready(service).await
 }
 
 /// One call polled once.
@@ -875,7 +875,7 @@ async fn timeouts_of_attempts_below_open_it_whatever_hides_them_above() {
         .layer(AttemptTimeoutLayer::new(SECOND).expect("above zero"))
         .service(mock.clone());
     let hide = |_| async { Ok::<_, Error>("fallback") };
-    let hidden = ServiceExt::<Request<()>>::then(stack, hide);
+    let hidden = ServiceExt::<Request<String>>::then(stack, hide);
     for _ in 0..20 {
         assert_eq!(hidden.clone().oneshot(get()).await.unwrap(), "fallback");
     }
@@ -1061,7 +1061,10 @@ fn body(steps: impl IntoIterator<Item = Step>) -> Act {
 
 #[tokio::test(start_paused = true)]
 async fn a_body_that_breaks_off_makes_a_failure_of_a_good_head() {
-    let mock = Mock::new([body([Step::Data("a"), Step::Fail])]);
+    let mock = Mock::new([body([
+        Step::data("a"),
+        Step::fail(io::ErrorKind::ConnectionReset),
+    ])]);
     let (breaker, service) = before(on_first_failure(), &mock);
     let response = answer(&service).await;
     assert_eq!(breaker.state(), State::Closed);
@@ -1076,7 +1079,7 @@ async fn a_body_that_breaks_off_makes_a_failure_of_a_good_head() {
 
 #[tokio::test(start_paused = true)]
 async fn a_bad_head_settles_before_its_body() {
-    let mock = Mock::new([Act::status(500).body([Step::Stall])]);
+    let mock = Mock::new([Act::status(500).body([Step::stall()])]);
     let (breaker, service) = before(on_first_failure(), &mock);
     let _body = answer(&service).await;
     assert_eq!(breaker.state(), State::Open);
@@ -1084,10 +1087,13 @@ async fn a_bad_head_settles_before_its_body() {
 
 #[tokio::test(start_paused = true)]
 async fn a_probe_is_decided_by_the_end_of_its_body() {
-    for (last, state) in [(Step::Data("b"), State::Closed), (Step::Fail, State::Open)] {
+    for (last, state) in [
+        (Step::data("b"), State::Closed),
+        (Step::fail(io::ErrorKind::ConnectionReset), State::Open),
+    ] {
         let mock = Mock::new([
             reset(),
-            body([Step::Data("a"), Step::Pause(millis(500)), last]),
+            body([Step::data("a"), Step::pause(millis(500)), last]),
         ]);
         let (breaker, service) = before(on_first_failure(), &mock);
         let _ = call(&service).await;
@@ -1102,7 +1108,7 @@ async fn a_probe_is_decided_by_the_end_of_its_body() {
 
 #[tokio::test(start_paused = true)]
 async fn a_good_head_stands_when_its_body_is_dropped_or_empty() {
-    for steps in [vec![Step::Stall], vec![]] {
+    for steps in [vec![Step::stall()], vec![]] {
         let (breaker, service) = before(on_first_failure(), &Mock::new([reset(), body(steps)]));
         let _ = call(&service).await;
         advance(5 * SECOND).await;
@@ -1114,13 +1120,13 @@ async fn a_good_head_stands_when_its_body_is_dropped_or_empty() {
 #[tokio::test(start_paused = true)]
 async fn a_long_stream_closes_it_after_a_second_and_may_still_fail() {
     let steps = [
-        Step::Data("a"),
-        Step::Pause(millis(1_001)),
-        Step::Data("b"),
-        Step::Pause(SECOND),
-        Step::Fail,
+        Step::data("a"),
+        Step::pause(millis(1_001)),
+        Step::data("b"),
+        Step::pause(SECOND),
+        Step::fail(io::ErrorKind::ConnectionReset),
     ];
-    let mock = Mock::new([reset(), body(steps), body(steps)]);
+    let mock = Mock::new([reset(), body(steps.clone()), body(steps)]);
     let (breaker, service) = before(on_first_failure(), &mock);
     let _ = call(&service).await;
     advance(5 * SECOND).await;
@@ -1162,7 +1168,7 @@ async fn a_slow_head_is_slow_and_a_long_body_is_not() {
     for (act, state) in [
         (Act::ok().after(SECOND), State::Open),
         (
-            body([Step::Pause(9 * SECOND), Step::Data("a")]),
+            body([Step::pause(9 * SECOND), Step::data("a")]),
             State::Closed,
         ),
     ] {
@@ -1417,7 +1423,7 @@ async fn failures_of_one_endpoint_alone_do_not_open_the_circuit_of_its_service()
     let acts = [
         Act::status(503),
         reset(),
-        body([Step::Data("a"), Step::Fail]),
+        body([Step::data("a"), Step::fail(io::ErrorKind::ConnectionReset)]),
     ];
     for act in acts {
         assert!(!opens_over([1_000_000, 1, 1], act.clone()).await);

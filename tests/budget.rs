@@ -10,8 +10,8 @@ use std::{
 use evenkeel::{Backoff, Body, Budget, Jitter, Report, Retry, RetryLayer, call::Stop};
 use http::{Request, Response};
 use support::{
-    mock::{self, Mock, Readiness},
-    script::{Act, Script},
+    mock::{Mock, Readiness},
+    script::{Act, Script, answering, statuses},
 };
 use tower::{Layer, ServiceExt};
 
@@ -219,7 +219,7 @@ fn stop<B>(response: &Response<B>) -> Option<Stop> {
 
 #[tokio::test(start_paused = true)]
 async fn an_outage_is_sent_a_tenth_more_and_not_three_times_as_much() {
-    let script = Script::new(|_| Act::status(503));
+    let script = Script::by(|_| answering(503));
     let policy = Retry::default().max_attempts(3).build().expect("valid");
     let service = RetryLayer::new(policy).layer(script.clone());
     let mut empty = 0;
@@ -228,14 +228,14 @@ async fn an_outage_is_sent_a_tenth_more_and_not_three_times_as_much() {
         empty += u32::from(stop(&answer) == Some(Stop::BudgetEmpty));
         tokio::time::sleep(ms(10)).await;
     }
-    let sends = script.sent().len();
+    let sends = script.seen().len();
     assert!((1_090..=1_110).contains(&sends), "{sends} sends");
     assert!(empty > 850, "{empty}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn two_layers_may_share_one_budget() {
-    let script = Script::new(|_| Act::status(503));
+    let script = Script::by(|_| answering(503));
     let shared = budget(0.0, 0.0, 3).starting_with(3);
     let layer = || {
         let policy = Retry::default()
@@ -247,12 +247,12 @@ async fn two_layers_may_share_one_budget() {
     for service in [layer(), layer(), layer()] {
         service.oneshot(get()).await.expect("a response");
     }
-    assert_eq!(script.sent().len(), 3 + 3);
+    assert_eq!(script.seen().len(), 3 + 3);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_empty_budget_says_so_in_the_report() {
-    let script = Script::new(|_| Act::status(503));
+    let script = Script::by(|_| answering(503));
     let policy = Retry::default()
         .budget(budget(0.1, 0.0, 1))
         .build()
@@ -269,7 +269,7 @@ async fn an_empty_budget_says_so_in_the_report() {
 
 #[tokio::test(start_paused = true)]
 async fn calls_that_succeed_withdraw_nothing_and_a_nested_retry_deposits_once() {
-    let script = Script::statuses([200]);
+    let script = statuses([200]);
     let shared = budget(0.5, 0.0, 10);
     let policy = Retry::default()
         .budget(shared.clone())
@@ -297,7 +297,7 @@ async fn a_retry_that_is_dropped_before_it_is_sent_gives_its_token_back() {
         let budget = budget(0.0, 0.0, 1).starting_with(1);
         let backoff = Backoff::default().initial(ms(100)).jitter(Jitter::None);
         let settings = Retry::default().backoff(backoff).budget(budget.clone());
-        let mock = Mock::new([mock::Act::status(503), mock::Act::hang()]).readiness(readiness);
+        let mock = Mock::new([Act::status(503), Act::hang()]).readiness(readiness);
         let service = RetryLayer::new(settings.build().expect("valid")).layer(mock.clone());
         let call = service.oneshot(Request::new(Body::empty()));
         assert!(tokio::time::timeout(dropped_after, call).await.is_err());

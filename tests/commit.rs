@@ -33,21 +33,36 @@ use futures::{SinkExt, channel::mpsc, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
-use support::mock::{Act, Mock, Readiness, Script, Step, millis};
+use support::mock::{Act, Mock, Readiness, Script, Step, grpc, millis};
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 
 /// The limit of each attempt.
 const ATTEMPT: Duration = millis(500);
 
-const OK: Step = Step::Trailers(&[("grpc-status", "0")]);
-const UNAVAILABLE: Step = Step::Trailers(&[("grpc-status", "14"), ("grpc-message", "draining")]);
-const NOT_FOUND: Step = Step::Trailers(&[("grpc-status", "5")]);
-const MESSAGE: Step = Step::Data("\0\0\0\0\u{1}x");
+fn good() -> Step {
+    Step::trailers([("grpc-status", "0")])
+}
+
+fn unavailable() -> Step {
+    Step::trailers([("grpc-status", "14"), ("grpc-message", "draining")])
+}
+
+fn not_found() -> Step {
+    Step::trailers([("grpc-status", "5")])
+}
+
+fn message() -> Step {
+    Step::data("\0\0\0\0\u{1}x")
+}
+
+fn broken() -> Step {
+    Step::fail(io::ErrorKind::ConnectionReset)
+}
 
 /// One message and a good end.
 fn answer() -> Act {
-    Act::grpc([MESSAGE, OK])
+    grpc([message(), good()])
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -132,7 +147,7 @@ fn status(trailers: Option<&HeaderMap>) -> Option<&str> {
 #[tokio::test(start_paused = true)]
 async fn a_failure_right_after_the_head_is_one_of_the_head() {
     for method in BOTH {
-        let act = Act::grpc([UNAVAILABLE]).header("x-tenant", "blue");
+        let act = grpc([unavailable()]).header("x-tenant", "blue");
         let response = opened(act, request(policy(method))).await.unwrap();
         let head = response.headers();
         assert_eq!(head["grpc-status"], "14");
@@ -146,14 +161,19 @@ async fn a_failure_right_after_the_head_is_one_of_the_head() {
 
 #[tokio::test(start_paused = true)]
 async fn a_good_end_and_one_without_a_status_are_handed_out_as_they_came() {
-    const OTHER: Step = Step::Trailers(&[("x", "y")]);
+    let other = || Step::trailers([("x", "y")]);
     for method in BOTH {
-        for (end, expected) in [(Some(OK), Some("0")), (Some(OTHER), None), (None, None)] {
-            let act = Act::grpc(end);
+        for (end, expected) in [
+            (Some(good()), Some("0")),
+            (Some(other()), None),
+            (None, None),
+        ] {
+            let ends = end.is_some();
+            let act = grpc(end);
             let response = opened(act, request(policy(method))).await.unwrap();
             assert!(!response.headers().contains_key("grpc-status"));
             let (data, trailers) = read(response).await;
-            assert_eq!(trailers.is_some(), end.is_some());
+            assert_eq!(trailers.is_some(), ends);
             assert_eq!((data.len(), status(trailers.as_ref())), (0, expected));
         }
     }
@@ -162,7 +182,7 @@ async fn a_good_end_and_one_without_a_status_are_handed_out_as_they_came() {
 #[tokio::test(start_paused = true)]
 async fn a_message_that_was_looked_at_is_the_first_of_the_body() {
     for method in BOTH {
-        let act = Act::grpc([MESSAGE, Step::Data("more"), UNAVAILABLE]);
+        let act = grpc([message(), Step::data("more"), unavailable()]);
         let response = opened(act, request(policy(method))).await.unwrap();
         assert!(!response.headers().contains_key("grpc-status"));
         assert!(!response.body().is_end_stream());
@@ -194,13 +214,13 @@ async fn the_last_message_does_not_look_like_the_end_before_it_is_read() {
 #[tokio::test(start_paused = true)]
 async fn an_empty_frame_is_no_message() {
     for method in BOTH {
-        let empty = [Step::Data(""); 3];
-        let failing = Act::grpc(empty.into_iter().chain([UNAVAILABLE]));
+        let empty = vec![Step::data(""); 3];
+        let failing = grpc(empty.into_iter().chain([unavailable()]));
         let mock = Mock::new([failing, answer()]);
         let response = call(&mock, idempotent(method)).await.unwrap();
         assert_eq!((mock.calls(), read(response).await.0.len()), (2, 6));
     }
-    let flood = Act::grpc(vec![Step::Data(""); 100_000]);
+    let flood = grpc(vec![Step::data(""); 100_000]);
     let response = opened(flood, request(policy(Method::Unary))).await.unwrap();
     assert!(
         !response.body().is_end_stream(),
@@ -210,18 +230,21 @@ async fn an_empty_frame_is_no_message() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_not_grpc_or_has_a_status_is_not_looked_at() {
-    let poisoned = || Act::ok().body([Step::Fail]);
+    let poisoned = || Act::ok().body([broken()]);
     let http = Request::post("/").body(Full::default()).unwrap();
-    let grpc = Act::grpc([Step::Fail]);
-    assert!(opened(grpc, http).await.is_ok(), "the request is HTTP's");
+    let looks_grpc = grpc([broken()]);
+    assert!(
+        opened(looks_grpc, http).await.is_ok(),
+        "the request is HTTP's"
+    );
     for act in [
         poisoned(),
         poisoned().header("content-type", "text/html"),
-        Act::grpc([Step::Fail]).header("grpc-status", "0"),
-        Act::grpc([Step::Fail]).header("grpc-status", "14"),
+        grpc([broken()]).header("grpc-status", "0"),
+        grpc([broken()]).header("grpc-status", "14"),
         Act::status(503)
             .header("content-type", "application/grpc")
-            .body([Step::Fail]),
+            .body([broken()]),
     ] {
         for method in BOTH {
             let response = opened(act.clone(), request(policy(method))).await;
@@ -275,13 +298,13 @@ async fn readiness_is_that_of_the_inner_service_and_its_error_was_not_sent() {
 #[tokio::test(start_paused = true)]
 async fn a_failure_in_trailers_without_a_message_is_sent_again_if_that_does_no_harm() {
     for method in BOTH {
-        let mock = Mock::new([Act::grpc([UNAVAILABLE]), Act::grpc([UNAVAILABLE]), answer()]);
+        let mock = Mock::new([grpc([unavailable()]), grpc([unavailable()]), answer()]);
         let response = call(&mock, idempotent(method)).await.unwrap();
         let named = ["UNAVAILABLE", "UNAVAILABLE", "OK"].map(Outcome::Grpc);
         assert_eq!(outcomes(&response), named);
         assert_eq!((mock.calls(), read(response).await.0.len()), (3, 6));
 
-        let mock = Mock::new([Act::grpc([UNAVAILABLE])]);
+        let mock = Mock::new([grpc([unavailable()])]);
         let response = call(&mock, request(policy(method))).await.unwrap();
         assert_eq!(outcomes(&response), [Outcome::Grpc("UNAVAILABLE")]);
         assert_eq!(
@@ -289,7 +312,7 @@ async fn a_failure_in_trailers_without_a_message_is_sent_again_if_that_does_no_h
             (1, &HeaderValue::from(14))
         );
 
-        let mock = Mock::new([Act::grpc([NOT_FOUND])]);
+        let mock = Mock::new([grpc([not_found()])]);
         let response = call(&mock, idempotent(method)).await.unwrap();
         assert_eq!(
             (mock.calls(), &response.headers()["grpc-status"]),
@@ -302,13 +325,13 @@ async fn a_failure_in_trailers_without_a_message_is_sent_again_if_that_does_no_h
 #[tokio::test(start_paused = true)]
 async fn after_a_message_nothing_is_sent_again() {
     for method in BOTH {
-        for end in [UNAVAILABLE, Step::Fail] {
-            let mock = Mock::new([Act::grpc([MESSAGE, end])]);
+        for (end, breaks) in [(unavailable(), false), (broken(), true)] {
+            let mock = Mock::new([grpc([message(), end])]);
             let response = call(&mock, idempotent(method)).await.unwrap();
             let mut body = Box::pin(response.into_body());
             assert!(body.frame().await.unwrap().unwrap().is_data());
             let last = body.frame().await.unwrap();
-            assert_eq!(last.is_err(), matches!(end, Step::Fail));
+            assert_eq!(last.is_err(), breaks);
             assert_eq!(mock.calls(), 1);
         }
     }
@@ -316,7 +339,7 @@ async fn after_a_message_nothing_is_sent_again() {
 
 #[tokio::test(start_paused = true)]
 async fn only_a_unary_method_waits_for_what_comes_later() {
-    let late = || Act::grpc([Step::Pause(millis(100)), UNAVAILABLE]);
+    let late = || grpc([Step::pause(millis(100)), unavailable()]);
     let mock = Mock::new([late(), answer()]);
     let start = Instant::now();
     let response = call(&mock, idempotent(Method::Unary)).await.unwrap();
@@ -334,7 +357,7 @@ async fn only_a_unary_method_waits_for_what_comes_later() {
 
 #[tokio::test(start_paused = true)]
 async fn a_unary_call_that_hangs_after_its_head_ends_with_its_attempt_and_is_sent_again() {
-    let mock = Mock::new([Act::grpc([Step::Stall]), answer()]);
+    let mock = Mock::new([grpc([Step::stall()]), answer()]);
     let start = Instant::now();
     let response = call(&mock, idempotent(Method::Unary)).await.unwrap();
     assert_eq!(start.elapsed(), ATTEMPT + millis(10));
@@ -344,7 +367,7 @@ async fn a_unary_call_that_hangs_after_its_head_ends_with_its_attempt_and_is_sen
     );
     assert_eq!(mock.bodies(), 1, "the stream that hung is gone");
 
-    let mock = Mock::new([Act::grpc([Step::Stall])]);
+    let mock = Mock::new([grpc([Step::stall()])]);
     let error = call(&mock, request(policy(Method::Unary)))
         .await
         .err()
@@ -356,7 +379,7 @@ async fn a_unary_call_that_hangs_after_its_head_ends_with_its_attempt_and_is_sen
 
 #[tokio::test(start_paused = true)]
 async fn the_deadline_ends_the_wait_too_and_a_caller_that_goes_away_ends_the_stream() {
-    let mock = Mock::new([Act::grpc([Step::Stall]), Act::grpc([Step::Stall])]);
+    let mock = Mock::new([grpc([Step::stall()]), grpc([Step::stall()])]);
     let hurried = policy(Method::Unary).deadline(millis(200));
     let error = call(&mock, request(hurried)).await.err().unwrap();
     assert_eq!(
@@ -374,11 +397,11 @@ async fn the_deadline_ends_the_wait_too_and_a_caller_that_goes_away_ends_the_str
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_breaks_before_its_first_message_is_a_failed_attempt() {
     for method in BOTH {
-        let mock = Mock::new([Act::grpc([Step::Fail]), answer()]);
+        let mock = Mock::new([grpc([broken()]), answer()]);
         let response = call(&mock, idempotent(method)).await.unwrap();
         assert_eq!((mock.calls(), outcomes(&response).len()), (2, 2));
 
-        let mock = Mock::new([Act::grpc([Step::Fail])]);
+        let mock = Mock::new([grpc([broken()])]);
         let error = call(&mock, request(policy(method))).await.err().unwrap();
         assert_eq!((error.kind(), mock.calls()), (ErrorKind::Upstream, 1));
         assert!(error.may_have_happened());
@@ -414,16 +437,16 @@ async fn a_server_that_had_begun_to_answer_cannot_claim_that_it_did_nothing() {
 #[tokio::test(start_paused = true)]
 async fn pushback_in_the_trailers_is_kept_to() {
     const ASKED: &str = "grpc-retry-pushback-ms";
-    let busy = |step| Act::grpc([step]);
-    const WAIT: Step = Step::Trailers(&[("grpc-status", "14"), (ASKED, "250")]);
-    const EXHAUSTED: Step = Step::Trailers(&[("grpc-status", "8"), (ASKED, "0")]);
-    const SILENT: Step = Step::Trailers(&[("grpc-status", "8")]);
-    const NEVER: Step = Step::Trailers(&[("grpc-status", "14"), (ASKED, "-1")]);
+    let busy = |step| grpc([step]);
+    let wait = Step::trailers([("grpc-status", "14"), (ASKED, "250")]);
+    let exhausted = Step::trailers([("grpc-status", "8"), (ASKED, "0")]);
+    let silent = Step::trailers([("grpc-status", "8")]);
+    let never = Step::trailers([("grpc-status", "14"), (ASKED, "-1")]);
     for (step, calls, took) in [
-        (WAIT, 2, millis(250)),
-        (EXHAUSTED, 2, Duration::ZERO),
-        (SILENT, 1, Duration::ZERO),
-        (NEVER, 1, Duration::ZERO),
+        (wait, 2, millis(250)),
+        (exhausted, 2, Duration::ZERO),
+        (silent, 1, Duration::ZERO),
+        (never, 1, Duration::ZERO),
     ] {
         let mock = Mock::new([busy(step), answer()]);
         let start = Instant::now();
@@ -438,7 +461,7 @@ async fn pushback_in_the_trailers_is_kept_to() {
 async fn throttling_counts_what_came_after_the_head_once() {
     let budget = Budget::grpc_throttling(10, 0.5).unwrap().starting_with(8);
     let policy = retry().budget(budget.clone()).build().unwrap();
-    let mock = Mock::new([Act::grpc([UNAVAILABLE]), answer()]);
+    let mock = Mock::new([grpc([unavailable()]), answer()]);
     let service = RetryLayer::new(policy).layer(CommitLayer::new().layer(mock));
     let response = service.oneshot(idempotent(Method::Unary)).await.unwrap();
     let tokens = || budget.balance(std::time::Instant::now());
@@ -567,7 +590,7 @@ async fn a_bidirectional_call_gets_its_head_before_it_sends_anything() {
 
 #[tokio::test(start_paused = true)]
 async fn a_body_that_was_silent_when_it_was_looked_at_wakes_its_reader() {
-    let mock = Mock::new([Act::grpc([Step::Pause(millis(50)), MESSAGE, OK])]);
+    let mock = Mock::new([grpc([Step::pause(millis(50)), message(), good()])]);
     let response = call(&mock, idempotent(Method::Streaming)).await.unwrap();
     // Read by another task than the one that got the head.
     let reading = tokio::spawn(async move {
@@ -582,12 +605,12 @@ async fn a_body_that_was_silent_when_it_was_looked_at_wakes_its_reader() {
 #[tokio::test(start_paused = true)]
 async fn the_breaker_counts_each_attempt_once() {
     let cases = [
-        (Act::grpc([UNAVAILABLE]), State::Open),
-        (Act::grpc([Step::Fail]), State::Open),
-        (Act::grpc([MESSAGE, UNAVAILABLE]), State::Open),
-        (Act::grpc([]), State::Open),
-        (Act::grpc([NOT_FOUND]), State::Closed),
-        (Act::grpc([OK]), State::Closed),
+        (grpc([unavailable()]), State::Open),
+        (grpc([broken()]), State::Open),
+        (grpc([message(), unavailable()]), State::Open),
+        (grpc([]), State::Open),
+        (grpc([not_found()]), State::Closed),
+        (grpc([good()]), State::Closed),
         (answer(), State::Closed),
     ];
     for (number, (act, state)) in cases.into_iter().enumerate() {
@@ -618,13 +641,13 @@ async fn the_breaker_counts_each_attempt_once() {
 #[tokio::test(start_paused = true)]
 async fn the_balancer_holds_a_failure_against_its_endpoint_and_nothing_stays_in_flight() {
     let bad: std::net::SocketAddr = "10.0.0.1:80".parse().unwrap();
-    for failure in [UNAVAILABLE, Step::Fail] {
+    for failure in [unavailable(), broken()] {
         let balancer = Balancer::builder(Fixed::new(["10.0.0.1:80", "10.0.0.2:80"]))
             .classifier(Classifier::grpc())
             .random(evenkeel::Random::seeded(1))
             .build(move |endpoint| {
                 let act = match endpoint.address() == bad {
-                    true => Act::grpc([failure]),
+                    true => grpc([failure.clone()]),
                     false => answer(),
                 };
                 Ok(CommitLayer::new().layer(Mock::new(vec![act; 100])))
@@ -658,7 +681,7 @@ async fn the_balancer_holds_a_failure_against_its_endpoint_and_nothing_stays_in_
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_first_message_is_part_of_a_unary_attempt() {
-    let slow = Act::grpc([Step::Pause(ATTEMPT - millis(1)), MESSAGE, OK]);
+    let slow = grpc([Step::pause(ATTEMPT - millis(1)), message(), good()]);
     let mock = Mock::new([slow]);
     let start = Instant::now();
     let response = call(&mock, idempotent(Method::Unary)).await.unwrap();

@@ -29,22 +29,22 @@ fn keyed(keys: IdempotencyKeys) -> IdempotencyKeyLayer {
     IdempotencyKeyLayer::new(keys).expect("valid settings")
 }
 
-fn request(method: Method) -> Request<()> {
-    let mut request = Request::new(());
+fn request(method: Method) -> Request<String> {
+    let mut request = Request::new(String::new());
     *request.method_mut() = method;
     request
 }
 
-fn post() -> Request<()> {
+fn post() -> Request<String> {
     request(Method::POST)
 }
 
-fn with(mut request: Request<()>, policy: CallPolicy) -> Request<()> {
+fn with(mut request: Request<String>, policy: CallPolicy) -> Request<String> {
     request.extensions_mut().insert(policy);
     request
 }
 
-fn bringing(key: &str) -> Request<()> {
+fn bringing(key: &str) -> Request<String> {
     let mut request = post();
     request
         .headers_mut()
@@ -64,7 +64,7 @@ fn keys(seen: &[Seen], header: &str) -> Vec<Vec<String>> {
 }
 
 /// What arrived of one request.
-async fn sent(layer: &IdempotencyKeyLayer, request: Request<()>) -> Vec<String> {
+async fn sent(layer: &IdempotencyKeyLayer, request: Request<String>) -> Vec<String> {
     let mock = Mock::new([]);
     layer
         .layer(mock.clone())
@@ -74,11 +74,11 @@ async fn sent(layer: &IdempotencyKeyLayer, request: Request<()>) -> Vec<String> 
     keys(&mock.seen(), HEADER).remove(0)
 }
 
-async fn refused(layer: &IdempotencyKeyLayer, request: Request<()>) -> Error {
+async fn refused(layer: &IdempotencyKeyLayer, request: Request<String>) -> Error {
     let mock = Mock::new([]);
     let mut service = layer.layer(mock.clone());
     let ready = std::future::poll_fn(|cx| {
-        Poll::Ready(Service::<Request<()>>::poll_ready(&mut service, cx))
+        Poll::Ready(Service::<Request<String>>::poll_ready(&mut service, cx))
     });
     assert!(matches!(ready.await, Poll::Ready(Ok(()))));
     let answer = service.call(request).await.map(drop);
@@ -97,9 +97,9 @@ async fn refused(layer: &IdempotencyKeyLayer, request: Request<()>) -> Error {
 #[derive(Clone)]
 struct Repeat<S>(S);
 
-impl<S> Service<Request<()>> for Repeat<S>
+impl<S> Service<Request<String>> for Repeat<S>
 where
-    S: Service<Request<()>, Future: Send> + Clone + Send + 'static,
+    S: Service<Request<String>, Future: Send> + Clone + Send + 'static,
 {
     type Response = S::Response;
     type Error = S::Error;
@@ -109,7 +109,7 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<()>) -> Self::Future {
+    fn call(&mut self, request: Request<String>) -> Self::Future {
         let inner = self.0.clone();
         Box::pin(async move {
             for _ in 0..2 {
@@ -157,8 +157,8 @@ fn retry() -> RetryLayer {
     RetryLayer::new(retry.build().expect("valid settings"))
 }
 
-fn body(request: Request<()>) -> Request<Full<Bytes>> {
-    request.map(|()| Full::new(Bytes::from("charge")))
+fn body(request: Request<String>) -> Request<Full<Bytes>> {
+    request.map(|_| Full::new(Bytes::from("charge")))
 }
 
 // IDK-01 (square/square-mcp-server#31, svix/svix-webhooks#2401)
@@ -548,7 +548,7 @@ async fn the_instance_that_was_polled_ready_is_the_one_called() {
         let mock = Mock::new([]).readiness(readiness);
         let mut service = IdempotencyKeyLayer::default().layer(mock.clone());
         for _ in 0..3 {
-            let ready = ServiceExt::<Request<()>>::ready(&mut service).await;
+            let ready = ServiceExt::<Request<String>>::ready(&mut service).await;
             ready.expect("ready").call(post()).await.expect("an answer");
         }
         assert_eq!((mock.calls(), mock.reserved()), (3, 0), "{readiness:?}");

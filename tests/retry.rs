@@ -24,7 +24,7 @@ use futures::{StreamExt, stream};
 use http::{HeaderMap, Method, Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, Empty, Full, StreamBody, combinators::UnsyncBoxBody};
-use support::script::{Act, Script};
+use support::script::{Act, Script, answering, millis, statuses};
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 
@@ -95,14 +95,14 @@ where
 async fn an_unsafe_call_is_sent_once_even_if_its_body_can_be_copied() {
     for method in [Method::POST, Method::PATCH, Method::CONNECT] {
         for status in [408, 429, 500, 502, 503, 504] {
-            let script = Script::statuses([status, 200]);
+            let script = statuses([status, 200]);
             let answer = retried(&script, plain())
                 .oneshot(request(method.clone(), "x"))
                 .await;
             let answer = answer.expect("a response");
             assert_eq!(answer.status(), status);
             assert_eq!(stop(&answer), Some(Stop::NotIdempotent));
-            assert_eq!(script.sent().len(), 1, "{method} {status}");
+            assert_eq!(script.seen().len(), 1, "{method} {status}");
         }
     }
 }
@@ -111,7 +111,7 @@ async fn an_unsafe_call_is_sent_once_even_if_its_body_can_be_copied() {
 async fn safe_and_idempotent_methods_are_sent_again() {
     for method in ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"] {
         for status in [408, 429, 500, 502, 503, 504, 425] {
-            let script = Script::statuses([status, 200]);
+            let script = statuses([status, 200]);
             let method: Method = method.parse().expect("a method");
             let answer = retried(&script, plain())
                 .oneshot(request(method.clone(), "x"))
@@ -121,7 +121,7 @@ async fn safe_and_idempotent_methods_are_sent_again() {
                 200,
                 "{method} {status}"
             );
-            assert_eq!(script.sent().len(), 2);
+            assert_eq!(script.seen().len(), 2);
         }
     }
 }
@@ -140,16 +140,16 @@ async fn an_opt_in_or_a_key_makes_an_unsafe_call_retryable() {
         CallPolicy::new().idempotent(true),
     );
     for call in [keyed(), opted_in] {
-        let script = Script::statuses([502, 200]);
+        let script = statuses([502, 200]);
         let answer = retried(&script, plain())
             .oneshot(call)
             .await
             .expect("a response");
         assert_eq!(answer.status(), 200);
-        let sent = script.sent();
+        let sent = script.seen();
         assert_eq!(sent[0].headers, sent[1].headers);
     }
-    let script = Script::statuses([502, 200]);
+    let script = statuses([502, 200]);
     let untrusting = plain().trust_caller_keys(false);
     let answer = retried(&script, untrusting)
         .oneshot(keyed())
@@ -157,7 +157,7 @@ async fn an_opt_in_or_a_key_makes_an_unsafe_call_retryable() {
         .expect("a response");
     assert_eq!(stop(&answer), Some(Stop::NotIdempotent));
 
-    let script = Script::statuses([502, 200]);
+    let script = statuses([502, 200]);
     let other_name = plain().key_header("x-request-key".parse().expect("a name"));
     let mut named = request(Method::PATCH, "x");
     named
@@ -172,7 +172,7 @@ async fn an_opt_in_or_a_key_makes_an_unsafe_call_retryable() {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_that_says_it_is_not_idempotent_is_sent_once() {
-    let script = Script::statuses([503, 200]);
+    let script = statuses([503, 200]);
     let call = with_policy(
         request(Method::GET, ""),
         CallPolicy::new().idempotent(false),
@@ -198,20 +198,20 @@ async fn a_reset_connection_does_not_send_an_unsafe_call_again() {
         Io::TimedOut,
         Io::Other,
     ] {
-        let script = Script::new(move |_| Act::error(kind));
+        let script = Script::by(move |_| Act::fail(kind));
         let error = retried(&script, plain())
             .oneshot(request(Method::POST, "x"))
             .await;
         let error = error.expect_err("it failed");
         assert!(error.may_have_happened(), "{kind:?}");
         assert_eq!(error.report().stop(), Some(Stop::NotIdempotent));
-        assert_eq!(script.sent().len(), 1);
+        assert_eq!(script.seen().len(), 1);
 
-        let script = Script::new(move |attempt| {
+        let script = Script::by(move |attempt| {
             if attempt == 1 {
-                Act::error(kind)
+                Act::fail(kind)
             } else {
-                Act::status(200)
+                answering(200)
             }
         });
         let answer = retried(&script, plain())
@@ -224,11 +224,11 @@ async fn a_reset_connection_does_not_send_an_unsafe_call_again() {
 #[tokio::test(start_paused = true)]
 async fn what_never_reached_a_server_is_sent_again_whatever_its_method() {
     for body in [|| Body::from("whole"), || chunks(&["wh", "ole"])] {
-        let script = Script::new(|attempt| {
+        let script = Script::by(|attempt| {
             if attempt < 3 {
                 Act::refuse()
             } else {
-                Act::status(201)
+                answering(201)
             }
         });
         let answer = retried(&script, plain())
@@ -236,7 +236,7 @@ async fn what_never_reached_a_server_is_sent_again_whatever_its_method() {
             .await;
         let answer = answer.expect("a response");
         assert_eq!(answer.status(), 201);
-        assert_eq!(script.sent()[2].body, "whole");
+        assert_eq!(script.seen()[2].body, "whole");
         assert_eq!(
             answer
                 .extensions()
@@ -252,23 +252,23 @@ async fn what_never_reached_a_server_is_sent_again_whatever_its_method() {
 #[tokio::test(start_paused = true)]
 async fn what_a_repetition_does_not_change_is_sent_once() {
     for status in [200, 204, 301, 400, 401, 404, 409, 422, 501, 505, 599] {
-        let script = Script::statuses([status, 200]);
+        let script = statuses([status, 200]);
         let answer = retried(&script, plain())
             .oneshot(request(Method::PUT, "x"))
             .await;
         assert_eq!(answer.expect("a response").status(), status);
-        assert_eq!(script.sent().len(), 1, "{status}");
+        assert_eq!(script.seen().len(), 1, "{status}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn too_early_is_repeated_once() {
-    let script = Script::statuses([425, 425, 200]);
+    let script = statuses([425, 425, 200]);
     let answer = retried(&script, plain())
         .oneshot(request(Method::GET, ""))
         .await
         .expect("a response");
-    assert_eq!((answer.status().as_u16(), script.sent().len()), (425, 2));
+    assert_eq!((answer.status().as_u16(), script.seen().len()), (425, 2));
 }
 
 #[tokio::test(start_paused = true)]
@@ -279,7 +279,7 @@ async fn a_conflict_is_repeated_only_while_the_key_may_be_running() {
             .insert("idempotency-key", key.parse().expect("a value"));
         call
     };
-    let script = Script::statuses([409, 200]);
+    let script = statuses([409, 200]);
     let answer = retried(&script, plain())
         .oneshot(keyed("mine"))
         .await
@@ -298,24 +298,24 @@ async fn a_conflict_is_repeated_only_while_the_key_may_be_running() {
             .layer(keys.clone())
             .service(script.clone())
     };
-    let script = Script::statuses([409, 200]);
+    let script = statuses([409, 200]);
     let answer = generated(&script)
         .oneshot(request(Method::POST, "x"))
         .await
         .expect("a response");
     assert_eq!(answer.status(), 409, "a fresh key runs nowhere");
 
-    let script = Script::new(|attempt| match attempt {
-        1 => Act::error(Io::ConnectionReset),
-        2 => Act::status(409),
-        _ => Act::status(200),
+    let script = Script::by(|attempt| match attempt {
+        1 => Act::fail(Io::ConnectionReset),
+        2 => answering(409),
+        _ => answering(200),
     });
     let answer = generated(&script)
         .oneshot(request(Method::POST, "x"))
         .await
         .expect("a response");
     assert_eq!(answer.status(), 200, "attempt 1 may be running");
-    let key = |at: usize| script.sent()[at].headers["idempotency-key"].clone();
+    let key = |at: usize| script.seen()[at].headers["idempotency-key"].clone();
     assert!(
         key(0) == key(1) && key(1) == key(2),
         "one key for all attempts"
@@ -326,15 +326,15 @@ async fn a_conflict_is_repeated_only_while_the_key_may_be_running() {
 async fn throttling_declared_as_unprocessed_lets_unsafe_calls_be_repeated() {
     let declared = || plain().throttled_means_unprocessed(true);
     let acts: [fn() -> Act; 2] = [
-        || Act::status(429),
-        || Act::status(503).header("retry-after", "1"),
+        || answering(429),
+        || answering(503).header("retry-after", "1"),
     ];
     for throttled in acts {
-        let script = Script::new(move |attempt| {
+        let script = Script::by(move |attempt| {
             if attempt == 1 {
                 throttled()
             } else {
-                Act::status(200)
+                answering(200)
             }
         });
         let answer = retried(&script, declared())
@@ -342,7 +342,7 @@ async fn throttling_declared_as_unprocessed_lets_unsafe_calls_be_repeated() {
             .await;
         assert_eq!(answer.expect("a response").status(), 200);
     }
-    let script = Script::statuses([503, 200]);
+    let script = statuses([503, 200]);
     let answer = retried(&script, declared())
         .oneshot(request(Method::POST, "x"))
         .await;
@@ -360,13 +360,13 @@ async fn a_classifier_of_the_user_decides_first() {
             (status == 503).then(|| Verdict::FAILURE.retryable(Retryable::Never))
         });
     for (status, attempts) in [(404, 3), (503, 1), (500, 3)] {
-        let script = Script::statuses([status]);
+        let script = statuses([status]);
         let settings = plain().classifier(classifier.clone());
         let answer = retried(&script, settings)
             .oneshot(request(Method::GET, ""))
             .await;
         assert_eq!(answer.expect("a response").status(), status);
-        assert_eq!(script.sent().len(), attempts);
+        assert_eq!(script.seen().len(), attempts);
     }
 }
 
@@ -379,12 +379,12 @@ async fn attempts_count_the_first_and_retries_do_not() {
         (plain().max_retries(0), 1),
         (plain().max_attempts(1), 1),
     ] {
-        let script = Script::statuses([503]);
+        let script = statuses([503]);
         let answer = retried(&script, settings)
             .oneshot(request(Method::GET, ""))
             .await;
         let answer = answer.expect("a response");
-        assert_eq!(script.sent().len(), sends);
+        assert_eq!(script.seen().len(), sends);
         let max_attempts = u32::try_from(sends).expect("few");
         assert_eq!(
             stop(&answer),
@@ -402,22 +402,22 @@ async fn a_call_may_have_limits_of_its_own() {
         (CallPolicy::new().max_attempts(7), 7),
         (CallPolicy::new(), 3),
     ] {
-        let script = Script::statuses([503]);
+        let script = statuses([503]);
         let call = with_policy(request(Method::GET, ""), policy);
         retried(&script, plain())
             .oneshot(call)
             .await
             .expect("a response");
-        assert_eq!(script.sent().len(), sends);
+        assert_eq!(script.seen().len(), sends);
     }
-    let script = Script::statuses([200]);
+    let script = statuses([200]);
     let call = with_policy(request(Method::GET, ""), CallPolicy::new().max_attempts(0));
     let error = retried(&script, plain())
         .oneshot(call)
         .await
         .expect_err("zero attempts");
     assert_eq!(
-        (error.kind(), script.sent().len()),
+        (error.kind(), script.seen().len()),
         (ErrorKind::InvalidCall, 0)
     );
 }
@@ -442,12 +442,12 @@ async fn the_second_attempt_carries_the_same_bytes_length_and_trailers() {
             Some("7"),
         ),
     ] {
-        let script = Script::statuses([500, 502, 200]);
+        let script = statuses([500, 502, 200]);
         retried(&script, plain())
             .oneshot(call)
             .await
             .expect("a response");
-        let sent = script.sent();
+        let sent = script.seen();
         assert_eq!(sent.len(), 3);
         for attempt in sent {
             assert_eq!(attempt.body, whole);
@@ -466,7 +466,7 @@ async fn the_second_attempt_carries_the_same_bytes_length_and_trailers() {
 }
 
 async fn is_sent_twice<B: Replay + Send + 'static>(body: B, content: &str) {
-    let script = Script::statuses([503, 200]);
+    let script = statuses([503, 200]);
     let service = RetryLayer::new(plain().build().expect("valid")).layer(script.clone());
     let call = Request::put("/")
         .header("content-length", "3")
@@ -475,11 +475,11 @@ async fn is_sent_twice<B: Replay + Send + 'static>(body: B, content: &str) {
     let answer = service.oneshot(call).await.expect("a response");
     assert_eq!(answer.status(), 200);
     assert!(
-        script.sent().iter().all(|sent| sent.body == content),
+        script.seen().iter().all(|sent| sent.body == content),
         "{:?}",
-        script.sent()
+        script.seen()
     );
-    assert_eq!(script.sent().len(), 2);
+    assert_eq!(script.seen().len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -573,21 +573,21 @@ async fn a_body_that_cannot_be_sent_again_is_sent_once_and_says_so() {
     let over =
         |script: &Script| RetryLayer::new(plain().build().expect("valid")).layer(script.clone());
 
-    let script = Script::statuses([200]);
+    let script = statuses([200]);
     let answer = over(&script).oneshot(put()).await.expect("a response");
     assert_eq!(
-        (answer.status().as_u16(), &script.sent()[0].body[..]),
+        (answer.status().as_u16(), &script.seen()[0].body[..]),
         (200, &b"abc"[..])
     );
 
-    let script = Script::statuses([503]);
+    let script = statuses([503]);
     let answer = over(&script).oneshot(put()).await.expect("a response");
     assert_eq!(
         (answer.status().as_u16(), stop(&answer)),
         (503, Some(Stop::BodyNotReplayable))
     );
 
-    let script = Script::new(|_| Act::error(Io::ConnectionReset));
+    let script = Script::by(|_| Act::fail(Io::ConnectionReset));
     let error = over(&script).oneshot(put()).await.expect_err("it failed");
     let source = std::error::Error::source(&error)
         .and_then(|source| source.downcast_ref::<std::io::Error>());
@@ -597,7 +597,7 @@ async fn a_body_that_cannot_be_sent_again_is_sent_once_and_says_so() {
         "the real error"
     );
     assert_eq!(error.report().stop(), Some(Stop::BodyNotReplayable));
-    assert_eq!(script.sent().len(), 1);
+    assert_eq!(script.seen().len(), 1);
 }
 
 /// Chunks that count how many of them are alive.
@@ -667,35 +667,35 @@ async fn an_upload_above_the_replay_limit_is_not_kept_and_sent_once() {
 #[tokio::test(start_paused = true)]
 async fn the_replay_limit_is_a_setting() {
     for (limit, sends) in [(0, 1), (3, 1), (4, 2)] {
-        let script = Script::statuses([503, 200]);
+        let script = statuses([503, 200]);
         let settings = plain().replay_limit(limit);
         retried(&script, settings)
             .oneshot(request(Method::PUT, chunks(&["ab", "cd"])))
             .await
             .expect("a response");
-        assert_eq!(script.sent().len(), sends, "{limit}");
+        assert_eq!(script.seen().len(), sends, "{limit}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_before_the_end_of_a_streamed_body_is_not_retried() {
-    let script = Script::new(|attempt| {
+    let script = Script::by(|attempt| {
         if attempt == 1 {
-            Act::status(503).unread()
+            answering(503).unread()
         } else {
-            Act::status(200)
+            answering(200)
         }
     });
     let answer = retried(&script, plain())
         .oneshot(request(Method::PUT, chunks(&["ab"])))
         .await;
     assert_eq!(stop(&answer.expect("a response")), Some(Stop::EarlyAnswer));
-    assert_eq!(script.sent().len(), 1);
-    let script = Script::new(|attempt| {
+    assert_eq!(script.seen().len(), 1);
+    let script = Script::by(|attempt| {
         if attempt == 1 {
-            Act::status(503).unread()
+            answering(503).unread()
         } else {
-            Act::status(200)
+            answering(200)
         }
     });
     let answer = retried(&script, plain())
@@ -706,7 +706,7 @@ async fn an_answer_before_the_end_of_a_streamed_body_is_not_retried() {
 
 #[tokio::test(start_paused = true)]
 async fn a_request_body_that_fails_by_itself_is_not_repeated() {
-    let script = Script::statuses([200]);
+    let script = statuses([200]);
     let broken = stream::iter([
         Ok(Frame::data(Bytes::from("ab"))),
         Err(std::io::Error::other("disk")),
@@ -717,7 +717,7 @@ async fn a_request_body_that_fails_by_itself_is_not_repeated() {
         .await
         .expect_err("no body");
     assert_eq!(error.report().stop(), Some(Stop::BodyNotReplayable));
-    assert_eq!(script.sent().len(), 1);
+    assert_eq!(script.seen().len(), 1);
 }
 
 // RTY-07, openai/openai-go#495, alexfalkowski/go-service#2521
@@ -810,12 +810,12 @@ async fn nothing_is_retried_once_the_head_is_handed_over() {
 
 #[tokio::test(start_paused = true)]
 async fn waits_start_at_initial_and_double() {
-    let script = Script::statuses([503]);
+    let script = statuses([503]);
     retried(&script, plain().max_attempts(6))
         .oneshot(request(Method::GET, ""))
         .await
         .expect("a response");
-    assert_eq!(script.times(), [0, 100, 300, 700, 1_500, 3_100]);
+    assert_eq!(script.recorder().times(), [0, 100, 300, 700, 1_500, 3_100]);
 }
 
 // BKO-02, dragonflyoss/dragonfly#4852
@@ -828,7 +828,7 @@ async fn no_two_sends_of_a_thousand_come_without_a_wait() {
         Jitter::Proportional,
         Jitter::None,
     ] {
-        let script = Script::new(|_| Act::refuse());
+        let script = Script::by(|_| Act::refuse());
         let backoff = Backoff::default()
             .initial(Duration::from_millis(30))
             .max(Duration::from_secs(1));
@@ -840,7 +840,7 @@ async fn no_two_sends_of_a_thousand_come_without_a_wait() {
             .oneshot(request(Method::GET, ""))
             .await
             .expect_err("refused");
-        let sent = script.sent();
+        let sent = script.seen();
         let waits: Vec<_> = sent
             .windows(2)
             .map(|pair| pair[1].at - pair[0].at)
@@ -859,7 +859,7 @@ async fn no_two_sends_of_a_thousand_come_without_a_wait() {
 async fn one_seed_makes_the_waits_the_same() {
     let mut runs = Vec::new();
     for seed in [7, 7, 8] {
-        let script = Script::statuses([503]);
+        let script = statuses([503]);
         let settings = Retry::default()
             .without_budget()
             .max_attempts(5)
@@ -868,7 +868,7 @@ async fn one_seed_makes_the_waits_the_same() {
             .oneshot(request(Method::GET, ""))
             .await
             .expect("a response");
-        runs.push(script.times());
+        runs.push(script.recorder().times());
     }
     assert_eq!(runs[0], runs[1]);
     assert_ne!(runs[0], runs[2]);
@@ -891,12 +891,12 @@ async fn a_useless_retry_after_leaves_the_backoff() {
         "-Infinity",
         "9.9.9",
     ] {
-        let script = Script::new(move |_| Act::status(503).header("retry-after", value));
+        let script = Script::by(move |_| answering(503).header("retry-after", value));
         retried(&script, plain())
             .oneshot(request(Method::GET, ""))
             .await
             .expect("a response");
-        assert_eq!(script.times(), [0, 100, 300], "{value:?}");
+        assert_eq!(script.recorder().times(), [0, 100, 300], "{value:?}");
     }
 }
 
@@ -910,12 +910,12 @@ async fn retry_after_is_waited_for_and_stretched_by_a_quarter_at_most() {
         ("20", 20_000, 21_000),
     ] {
         for status in [429, 503, 500] {
-            let script = Script::new(move |_| Act::status(status).header("retry-after", value));
+            let script = Script::by(move |_| answering(status).header("retry-after", value));
             retried(&script, plain().max_attempts(2))
                 .oneshot(request(Method::GET, ""))
                 .await
                 .expect("a response");
-            let waited = script.times()[1];
+            let waited = script.recorder().times()[1];
             assert!((least..=most).contains(&waited), "{value:?}: {waited} ms");
         }
     }
@@ -934,7 +934,7 @@ async fn a_retry_after_that_is_too_long_returns_the_response_at_once_and_shows_i
         ("3600", deadline()),
         ("Fri, 31 Dec 9999 23:59:59 GMT", None),
     ] {
-        let script = Script::new(move |_| Act::status(503).header("retry-after", value));
+        let script = Script::by(move |_| answering(503).header("retry-after", value));
         let policy = deadline.map_or_else(CallPolicy::new, |deadline| {
             CallPolicy::new().deadline(deadline)
         });
@@ -951,7 +951,7 @@ async fn a_retry_after_that_is_too_long_returns_the_response_at_once_and_shows_i
         );
         assert_eq!(text(answer).await, "status 503");
     }
-    let script = Script::new(|_| Act::status(503).header("retry-after", "60"));
+    let script = Script::by(|_| answering(503).header("retry-after", "60"));
     let patient = plain()
         .max_pushback(Duration::from_secs(60))
         .max_attempts(2);
@@ -959,31 +959,34 @@ async fn a_retry_after_that_is_too_long_returns_the_response_at_once_and_shows_i
         .oneshot(request(Method::GET, ""))
         .await
         .expect("a response");
-    assert!(script.times()[1] >= 60_000, "the cap is a setting");
+    assert!(
+        script.recorder().times()[1] >= 60_000,
+        "the cap is a setting"
+    );
 }
 
 // BKO-10, AstroVela/vane#170, rybalkinsd/kohttp#151
 #[tokio::test(start_paused = true)]
 async fn a_date_is_waited_for() {
-    let script = Script::new(|_| {
+    let script = Script::by(|_| {
         let date = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(8));
-        Act::status(503).header("retry-after", &date)
+        answering(503).header("retry-after", &date)
     });
     retried(&script, plain().max_attempts(2))
         .oneshot(request(Method::GET, ""))
         .await
         .expect("a response");
     assert!(
-        (7_000..=10_000).contains(&script.times()[1]),
+        (7_000..=10_000).contains(&script.recorder().times()[1]),
         "{:?}",
-        script.times()
+        script.recorder().times()
     );
 }
 
 // TMO-02, JustinBeckwith/retry-axios#138
 #[tokio::test(start_paused = true)]
 async fn all_attempts_share_one_deadline() {
-    let script = Script::new(|_| Act::hang());
+    let script = Script::by(|_| Act::hang());
     let service = ServiceBuilder::new()
         .layer(DeadlineLayer::new(Duration::from_secs(12)).expect("valid"))
         .layer(RetryLayer::new(
@@ -998,7 +1001,7 @@ async fn all_attempts_share_one_deadline() {
         .expect_err("it hangs");
     assert_eq!(start.elapsed(), Duration::from_secs(12));
     assert_eq!(error.kind(), ErrorKind::DeadlineExceeded);
-    assert_eq!(script.times(), [0, 5_100, 10_300]);
+    assert_eq!(script.recorder().times(), [0, 5_100, 10_300]);
     assert_eq!(error.report().attempts().len(), 3);
     assert!(error.may_have_happened());
 }
@@ -1006,9 +1009,9 @@ async fn all_attempts_share_one_deadline() {
 #[tokio::test(start_paused = true)]
 async fn a_deadline_of_the_call_alone_ends_attempts_and_waits() {
     let deadline = CallPolicy::new().deadline(Duration::from_millis(1_000));
-    let script = Script::new(|attempt| {
+    let script = Script::by(|attempt| {
         if attempt == 1 {
-            Act::status(503)
+            answering(503)
         } else {
             Act::hang()
         }
@@ -1040,7 +1043,7 @@ async fn a_deadline_of_the_call_alone_ends_attempts_and_waits() {
 #[tokio::test(start_paused = true)]
 async fn an_attempt_gets_what_is_left_and_with_nothing_left_none_starts() {
     let ends = |took: u64| {
-        let script = Script::new(move |_| Act::status(503).after(took));
+        let script = Script::by(move |_| answering(503).after(millis(took)));
         let backoff = Backoff::default()
             .initial(Duration::from_millis(1))
             .jitter(Jitter::None);
@@ -1061,7 +1064,7 @@ async fn an_attempt_gets_what_is_left_and_with_nothing_left_none_starts() {
     let (script, service) = ends(40);
     let error = service.oneshot(request(Method::POST, "")).await;
     assert_eq!(stop(&error.expect("a response")), Some(Stop::NotIdempotent));
-    assert_eq!(script.sent().len(), 1);
+    assert_eq!(script.seen().len(), 1);
 
     let (script, service) = ends(45);
     let error = service
@@ -1069,14 +1072,14 @@ async fn an_attempt_gets_what_is_left_and_with_nothing_left_none_starts() {
         .await
         .expect_err("out of time");
     assert_eq!(
-        (error.kind(), script.times()),
+        (error.kind(), script.recorder().times()),
         (ErrorKind::DeadlineExceeded, vec![0, 46, 93])
     );
     assert_eq!(start.elapsed(), Duration::from_millis(140));
 
     let (script, service) = ends(49);
     let answer = service.oneshot(request(Method::GET, "")).await;
-    assert_eq!(script.times(), [0, 50]);
+    assert_eq!(script.recorder().times(), [0, 50]);
     assert_eq!(
         stop(&answer.expect("a response")),
         Some(Stop::DeadlineInfeasible),
@@ -1087,7 +1090,7 @@ async fn an_attempt_gets_what_is_left_and_with_nothing_left_none_starts() {
 // TMO-04, hashicorp/go-retryablehttp#272, temporalio/temporal#4403
 #[tokio::test(start_paused = true)]
 async fn a_retry_that_cannot_end_in_time_is_not_waited_for() {
-    let script = Script::statuses([503]);
+    let script = statuses([503]);
     let backoff = Backoff::default()
         .initial(Duration::from_secs(10))
         .max(Duration::from_secs(10))
@@ -1114,8 +1117,9 @@ async fn a_retry_that_cannot_end_in_time_is_not_waited_for() {
 async fn a_retry_shorter_than_recent_successes_does_not_start() {
     let fail = Arc::new(AtomicBool::new(false));
     let failing = Arc::clone(&fail);
-    let script =
-        Script::new(move |_| Act::status(if failing.load(SeqCst) { 503 } else { 200 }).after(40));
+    let script = Script::by(move |_| {
+        answering(if failing.load(SeqCst) { 503 } else { 200 }).after(millis(40))
+    });
     let service = ServiceBuilder::new()
         .layer(DeadlineLayer::new(Duration::from_millis(170)).expect("valid"))
         .layer(RetryLayer::new(plain().build().expect("valid")))
@@ -1138,17 +1142,17 @@ async fn a_retry_shorter_than_recent_successes_does_not_start() {
         Some(Stop::DeadlineInfeasible),
         "30 ms are left after the wait, 40 are needed"
     );
-    assert_eq!(script.sent().len(), 21);
+    assert_eq!(script.seen().len(), 21);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_attempt_may_take_half_of_the_call_only_if_another_may_follow() {
     let hang_once = || {
-        Script::new(|attempt| {
+        Script::by(|attempt| {
             if attempt == 1 {
                 Act::hang()
             } else {
-                Act::status(200)
+                answering(200)
             }
         })
     };
@@ -1165,7 +1169,7 @@ async fn an_attempt_may_take_half_of_the_call_only_if_another_may_follow() {
         .await
         .expect("a response");
     assert_eq!(
-        (answer.status().as_u16(), script.times()),
+        (answer.status().as_u16(), script.recorder().times()),
         (200, vec![0, 1_600])
     );
     let empty = Budget::new(0.1, 0.0, 1).expect("valid");
@@ -1190,7 +1194,7 @@ async fn an_attempt_may_take_half_of_the_call_only_if_another_may_follow() {
 // BUD-04, HKUDS/nanobot#2760, BerriAI/litellm#34129, jina-ai/serve#4877
 #[tokio::test(start_paused = true)]
 async fn a_retry_inside_a_retry_passes_through() {
-    let script = Script::statuses([503]);
+    let script = statuses([503]);
     let layer = RetryLayer::new(plain().build().expect("valid"));
     let service = ServiceBuilder::new()
         .layer(layer.clone())
@@ -1200,9 +1204,9 @@ async fn a_retry_inside_a_retry_passes_through() {
         .oneshot(request(Method::GET, ""))
         .await
         .expect("a response");
-    assert_eq!((answer.status().as_u16(), script.sent().len()), (503, 3));
+    assert_eq!((answer.status().as_u16(), script.seen().len()), (503, 3));
 
-    let script = Script::statuses([503]);
+    let script = statuses([503]);
     let layer = RetryLayer::new(plain().build().expect("valid"));
     let service = ServiceBuilder::new()
         .layer(layer.clone())
@@ -1213,7 +1217,7 @@ async fn a_retry_inside_a_retry_passes_through() {
         .expect("a request");
     service.oneshot(plain_body).await.expect("a response");
     assert_eq!(
-        script.sent().len(),
+        script.seen().len(),
         3,
         "a body that does not carry the call"
     );
@@ -1245,7 +1249,7 @@ async fn every_attempt_calls_an_instance_that_was_polled_ready() {
             self.0.call(request)
         }
     }
-    let script = Script::statuses([503, 503, 200]);
+    let script = statuses([503, 503, 200]);
     let mut service =
         RetryLayer::new(plain().build().expect("valid")).layer(Slow(script.clone(), 0));
     let answer = service
@@ -1257,13 +1261,13 @@ async fn every_attempt_calls_an_instance_that_was_polled_ready() {
     assert_eq!(answer.expect("a response").status(), 200);
     let unasked = service.call(request(Method::GET, "")).await;
     assert_eq!(unasked.expect("a response").status(), 200);
-    assert_eq!(script.sent().len(), 4);
+    assert_eq!(script.seen().len(), 4);
 }
 
 // TWR-02, TWR-04, joshrotenberg/tower-resilience#365, ZcashFoundation/zebra#1593
 #[tokio::test(start_paused = true)]
 async fn no_reservation_of_the_inner_service_is_held_over_a_wait() {
-    let script = Script::statuses([503, 200]);
+    let script = statuses([503, 200]);
     let limited = ServiceBuilder::new()
         .concurrency_limit(1)
         .service(script.clone());
@@ -1276,9 +1280,9 @@ async fn no_reservation_of_the_inner_service_is_held_over_a_wait() {
         .await
         .expect("a response");
     assert_eq!(other.status(), 200);
-    assert_eq!(script.times(), [0, 50]);
+    assert_eq!(script.recorder().times(), [0, 50]);
     waiting.await.expect("no panic").expect("a response");
-    assert_eq!(script.times(), [0, 50, 100]);
+    assert_eq!(script.recorder().times(), [0, 50, 100]);
 
     let mut held = service.clone();
     ServiceExt::<Request<Body>>::ready(&mut held)
@@ -1293,20 +1297,20 @@ async fn no_reservation_of_the_inner_service_is_held_over_a_wait() {
 
 #[tokio::test(start_paused = true)]
 async fn calls_beyond_a_limit_below_wait_their_turn() {
-    let script = Script::new(|_| Act::status(200).after(1_000));
+    let script = Script::by(|_| answering(200).after(millis(1_000)));
     let limited = ServiceBuilder::new()
         .concurrency_limit(1)
         .service(script.clone());
     let service = RetryLayer::new(plain().build().expect("valid")).layer(limited);
     let calls = (0..3).map(|_| service.clone().oneshot(request(Method::GET, "")));
     futures::future::join_all(calls).await;
-    assert_eq!(script.times(), [0, 1_000, 2_000]);
+    assert_eq!(script.recorder().times(), [0, 1_000, 2_000]);
 }
 
 // TWR-03, joshrotenberg/tower-resilience#365
 #[tokio::test(start_paused = true)]
 async fn a_call_that_waits_is_polled_a_handful_of_times() {
-    let script = Script::new(|_| Act::status(503).after(10_000));
+    let script = Script::by(|_| answering(503).after(millis(10_000)));
     let service = retried(&script, plain());
     let mut polls = 0;
     let mut call = std::pin::pin!(service.oneshot(request(Method::GET, "")));
@@ -1322,7 +1326,7 @@ async fn a_call_that_waits_is_polled_a_handful_of_times() {
 #[tokio::test(start_paused = true)]
 async fn a_call_dropped_during_the_wait_gives_its_token_back_and_sends_nothing() {
     let budget = Budget::new(0.1, 0.0, 3).expect("valid").starting_with(1);
-    let script = Script::statuses([503]);
+    let script = statuses([503]);
     let service = retried(&script, plain().budget(budget.clone()));
     let call = service.oneshot(request(Method::GET, ""));
     assert!(
@@ -1337,7 +1341,7 @@ async fn a_call_dropped_during_the_wait_gives_its_token_back_and_sends_nothing()
         budget.balance(now)
     );
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(script.sent().len(), 1);
+    assert_eq!(script.seen().len(), 1);
 }
 
 // RUN-02, tower-rs/tower#139, tokio-rs/tokio#1713
@@ -1382,7 +1386,7 @@ async fn paused_time_drives_waits_and_budget() {
         .initial(Duration::from_secs(3_600))
         .max(Duration::from_secs(3_600))
         .jitter(Jitter::None);
-    let script = Script::statuses([503]);
+    let script = statuses([503]);
     let service = retried(&script, plain().backoff(backoff).budget(budget));
     let answer = service
         .clone()
@@ -1395,7 +1399,10 @@ async fn paused_time_drives_waits_and_budget() {
         .oneshot(request(Method::GET, ""))
         .await
         .expect("a response");
-    assert_eq!(script.times(), [0, 3_600_000, 7_200_000, 10_800_000]);
+    assert_eq!(
+        script.recorder().times(),
+        [0, 3_600_000, 7_200_000, 10_800_000]
+    );
     assert!(real.elapsed() < Duration::from_secs(2));
 }
 
@@ -1403,18 +1410,18 @@ async fn paused_time_drives_waits_and_budget() {
 
 #[tokio::test(start_paused = true)]
 async fn a_success_at_once_carries_no_report_and_a_retried_one_tells_its_story() {
-    let script = Script::statuses([200]);
+    let script = statuses([200]);
     let answer = retried(&script, plain())
         .oneshot(request(Method::GET, ""))
         .await
         .expect("a response");
     assert!(answer.extensions().get::<Report>().is_none());
 
-    let script = Script::new(|attempt| {
+    let script = Script::by(|attempt| {
         if attempt == 1 {
-            Act::error(Io::ConnectionReset).after(5)
+            Act::fail(Io::ConnectionReset).after(millis(5))
         } else {
-            Act::status(200)
+            answering(200)
         }
     });
     let answer = retried(&script, plain())
@@ -1437,9 +1444,9 @@ async fn a_success_at_once_carries_no_report_and_a_retried_one_tells_its_story()
 
 #[tokio::test(start_paused = true)]
 async fn the_worst_attempt_decides_whether_it_may_have_happened() {
-    let script = Script::new(|attempt| {
+    let script = Script::by(|attempt| {
         if attempt == 1 {
-            Act::error(Io::ConnectionReset)
+            Act::fail(Io::ConnectionReset)
         } else {
             Act::refuse()
         }
@@ -1449,7 +1456,7 @@ async fn the_worst_attempt_decides_whether_it_may_have_happened() {
         .await
         .expect_err("refused");
     assert!(error.may_have_happened());
-    let script = Script::new(|_| Act::refuse());
+    let script = Script::by(|_| Act::refuse());
     let error = retried(&script, plain())
         .oneshot(request(Method::PUT, "x"))
         .await
@@ -1460,7 +1467,7 @@ async fn the_worst_attempt_decides_whether_it_may_have_happened() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_told_holds_no_secret() {
-    let script = Script::new(|_| Act::status(503).header("x-token", "topsecret"));
+    let script = Script::by(|_| answering(503).header("x-token", "topsecret"));
     let mut call = Request::put("/pay?card=topsecret")
         .body(Body::from("topsecret"))
         .expect("a request");

@@ -225,15 +225,31 @@ async fn two_services_with_one_breaker_open_and_close_together() {
     );
     let services = [layer.layer(one.clone()), layer.layer(other.clone())];
     for service in &services {
-        service.clone().oneshot(Request::new(())).await.unwrap();
+        service
+            .clone()
+            .oneshot(Request::new(String::new()))
+            .await
+            .unwrap();
     }
     for service in &services {
-        service.clone().oneshot(Request::new(())).await.unwrap_err();
+        service
+            .clone()
+            .oneshot(Request::new(String::new()))
+            .await
+            .unwrap_err();
     }
     advance(SECOND).await;
-    services[1].clone().oneshot(Request::new(())).await.unwrap();
+    services[1]
+        .clone()
+        .oneshot(Request::new(String::new()))
+        .await
+        .unwrap();
     assert_eq!(breaker.state(), State::Closed);
-    services[0].clone().oneshot(Request::new(())).await.unwrap();
+    services[0]
+        .clone()
+        .oneshot(Request::new(String::new()))
+        .await
+        .unwrap();
     assert_eq!((one.calls(), other.calls()), (2, 2));
 }
 
@@ -243,14 +259,29 @@ async fn a_probe_whose_body_breaks_off_opens_it_again() {
     let breaker = first_failure().build().unwrap();
     let mock = Mock::new([
         Act::status(500),
-        Act::ok().body([Step::Data("half"), Step::Fail]),
+        Act::ok().body([
+            Step::data("half"),
+            Step::fail(std::io::ErrorKind::ConnectionReset),
+        ]),
     ]);
     let service = CircuitBreakerLayer::new(breaker.clone()).layer(mock.clone());
-    service.clone().oneshot(Request::new(())).await.unwrap();
+    service
+        .clone()
+        .oneshot(Request::new(String::new()))
+        .await
+        .unwrap();
     advance(SECOND).await;
-    let answer = service.clone().oneshot(Request::new(())).await.unwrap();
+    let answer = service
+        .clone()
+        .oneshot(Request::new(String::new()))
+        .await
+        .unwrap();
     assert!(
-        service.clone().oneshot(Request::new(())).await.is_err(),
+        service
+            .clone()
+            .oneshot(Request::new(String::new()))
+            .await
+            .is_err(),
         "one probe at a time"
     );
     answer.into_body().collect().await.unwrap_err();
@@ -274,7 +305,7 @@ async fn a_classifier_that_panics_gives_the_probe_slot_back() {
         .layer(mock);
     fail(&breaker);
     advance(SECOND).await;
-    let call = service.clone().oneshot(Request::new(()));
+    let call = service.clone().oneshot(Request::new(String::new()));
     assert!(
         std::panic::AssertUnwindSafe(call)
             .catch_unwind()
@@ -282,7 +313,7 @@ async fn a_classifier_that_panics_gives_the_probe_slot_back() {
             .is_err()
     );
     assert_eq!(breaker.snapshot().probes, 0);
-    service.oneshot(Request::new(())).await.unwrap();
+    service.oneshot(Request::new(String::new())).await.unwrap();
     assert_eq!(breaker.state(), State::Closed);
 }
 
@@ -335,9 +366,13 @@ async fn an_outcome_that_is_excused_does_not_fail_a_probe() {
         .layer(mock);
     fail(&breaker);
     advance(SECOND).await;
-    service.clone().oneshot(Request::new(())).await.unwrap();
+    service
+        .clone()
+        .oneshot(Request::new(String::new()))
+        .await
+        .unwrap();
     assert_eq!(breaker.state(), State::HalfOpen);
-    service.oneshot(Request::new(())).await.unwrap();
+    service.oneshot(Request::new(String::new())).await.unwrap();
     assert_eq!(breaker.state(), State::Open);
 }
 
@@ -352,5 +387,5 @@ fn handles_permits_and_futures_go_where_they_are_needed() {
     sent(&breaker.watch());
     let service = CircuitBreakerLayer::new(breaker).layer(Mock::new([]));
     shared(&service);
-    sent(&service.oneshot(Request::new(())));
+    sent(&service.oneshot(Request::new(String::new())));
 }

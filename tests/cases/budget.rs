@@ -9,7 +9,7 @@ use evenkeel::{Backoff, Body, Budget, Jitter, Report, Retry, RetryLayer, call::S
 use http::Request;
 use tower::{Layer, ServiceExt};
 
-use crate::support::script::Script;
+use crate::support::script::statuses;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -35,13 +35,13 @@ fn retry(budget: &Budget) -> RetryLayer {
 #[tokio::test(start_paused = true)]
 async fn a_budget_without_income_pays_for_its_start_and_never_again() {
     let budget = Budget::new(0.0, 0.0, 10).unwrap().starting_with(2);
-    let script = Script::statuses([503]);
+    let script = statuses([503]);
     let service = retry(&budget).layer(script.clone());
     for _ in 0..10 {
         service.clone().oneshot(get()).await.unwrap();
         tokio::time::advance(DAY).await;
     }
-    assert_eq!(script.sent().len(), 10 + 2);
+    assert_eq!(script.seen().len(), 10 + 2);
     let answer = service.oneshot(get()).await.unwrap();
     let report = answer.extensions().get::<Report>().unwrap();
     assert_eq!(report.stop(), Some(Stop::BudgetEmpty));
@@ -50,30 +50,30 @@ async fn a_budget_without_income_pays_for_its_start_and_never_again() {
 #[tokio::test(start_paused = true)]
 async fn a_budget_of_nothing_at_all_is_no_retry_at_all() {
     let budget = Budget::new(0.0, 0.0, 0).unwrap();
-    let script = Script::statuses([503]);
+    let script = statuses([503]);
     retry(&budget)
         .layer(script.clone())
         .oneshot(get())
         .await
         .unwrap();
-    assert_eq!(script.sent().len(), 1);
+    assert_eq!(script.seen().len(), 1);
 }
 
 /// A quiet day, then everything at once: the preset pays for no more than it ever does at once.
 #[tokio::test(start_paused = true)]
 async fn after_an_idle_day_the_preset_pays_for_a_handful() {
     let budget = Budget::default();
-    let script = Script::statuses([503]);
+    let script = statuses([503]);
     let service = retry(&budget).layer(script.clone());
     for _ in 0..20 {
         service.clone().oneshot(get()).await.unwrap();
     }
     tokio::time::advance(DAY).await;
-    let before = script.sent().len();
+    let before = script.seen().len();
     for _ in 0..20 {
         service.clone().oneshot(get()).await.unwrap();
     }
-    let retries = script.sent().len() - before - 20;
+    let retries = script.seen().len() - before - 20;
     assert!(
         retries <= 3 + 2,
         "{retries} retries for 20 calls after a day"

@@ -15,7 +15,7 @@ use tower::{Layer, ServiceBuilder, ServiceExt};
 
 use crate::support::{
     mock::{self, Mock, Readiness},
-    script::{Act, Script},
+    script::{Act, Script, statuses},
 };
 
 fn on_first_failure() -> Breaker {
@@ -40,7 +40,7 @@ fn request(method: Method) -> Request<Body> {
 async fn an_open_circuit_below_a_layer_that_wraps_errors_is_not_retried() {
     let breaker = on_first_failure();
     breaker.force_open();
-    let script = Script::statuses([200]);
+    let script = statuses([200]);
     let service = ServiceBuilder::new()
         .layer(RetryLayer::new(Retry::default().build().unwrap()))
         .map_err(|error: evenkeel::Error| Wrapped(error.into()))
@@ -65,7 +65,7 @@ async fn a_wrapped_rejection_does_not_open_the_circuit_above() {
         .layer(CircuitBreakerLayer::new(above.clone()))
         .map_err(|error: evenkeel::Error| io::Error::other(Wrapped(error.into())))
         .layer(CircuitBreakerLayer::new(below))
-        .service(Script::statuses([200]));
+        .service(statuses([200]));
     let error = service.oneshot(request(Method::GET)).await.unwrap_err();
     assert_eq!(above.state(), State::Closed);
     assert!(
@@ -86,7 +86,7 @@ async fn a_wrapped_attempt_timeout_is_a_timeout_still() {
         .layer(CircuitBreakerLayer::new(breaker.clone()))
         .map_err(|error: evenkeel::Error| Wrapped(error.into()))
         .layer(AttemptTimeoutLayer::new(Duration::from_secs(1)).unwrap())
-        .service(Script::new(|_| Act::hang()));
+        .service(Script::by(|_| Act::hang()));
     let error = service.oneshot(request(Method::GET)).await.unwrap_err();
     assert!(error.is_timeout() && error.may_have_happened(), "{error}");
     assert_eq!(breaker.state(), State::Open);
@@ -229,7 +229,7 @@ async fn a_probe_whose_upload_fails_on_this_side_gives_its_slot_back() {
 /// The same of a body that only retry looks at, which wraps nothing.
 #[tokio::test(start_paused = true)]
 async fn a_foreign_upload_that_fails_is_not_sent_again() {
-    let script = Script::statuses([200]);
+    let script = statuses([200]);
     let service = RetryLayer::new(Retry::default().build().unwrap()).layer(script.clone());
     let body: UnsyncBoxBody<Bytes, io::Error> = broken_upload().boxed_unsync();
     let error = service
@@ -237,7 +237,7 @@ async fn a_foreign_upload_that_fails_is_not_sent_again() {
         .await
         .unwrap_err();
     assert_eq!(error.report().stop(), Some(Stop::BodyNotReplayable));
-    assert_eq!(script.sent().len(), 1);
+    assert_eq!(script.seen().len(), 1);
 }
 
 /// Whatever a service says when it is not ready, nothing was sent to it.
@@ -290,19 +290,22 @@ async fn a_service_that_fails_to_be_ready_once_is_tried_again() {
             self.1.call(request)
         }
     }
-    let script = Script::statuses([200]);
+    let script = statuses([200]);
     let once = Once(std::sync::Arc::default(), script.clone());
     let service = RetryLayer::new(Retry::default().build().unwrap()).layer(once);
     let answer = service.oneshot(request(Method::POST)).await.unwrap();
-    assert_eq!((answer.status().as_u16(), script.sent().len()), (200, 1));
+    assert_eq!((answer.status().as_u16(), script.seen().len()), (200, 1));
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_body_of_a_response_that_breaks_off_is_told_with_its_source() {
     let breaker = on_first_failure();
-    let mock = Mock::new([mock::Act::ok().body([mock::Step::Data("x"), mock::Step::Fail])]);
+    let mock = Mock::new([Act::ok().body([
+        mock::Step::data("x"),
+        mock::Step::fail(io::ErrorKind::ConnectionReset),
+    ])]);
     let service = CircuitBreakerLayer::new(breaker.clone()).layer(mock);
-    let answer = service.oneshot(Request::new(())).await.unwrap();
+    let answer = service.oneshot(Request::new(String::new())).await.unwrap();
     let error = answer.into_body().collect().await.unwrap_err();
     assert_eq!(
         error.downcast_ref::<io::Error>().unwrap().kind(),
@@ -356,7 +359,7 @@ async fn an_upload_that_fails_blames_nobody_through_a_real_client() {
 #[tokio::test(start_paused = true)]
 async fn a_refused_connection_is_unsent_under_any_single_layer() {
     use evenkeel::{AttemptTimeoutLayer, DeadlineLayer, IdempotencyKeyLayer};
-    let refused = || Script::new(|_| Act::refuse());
+    let refused = || Script::by(|_| Act::refuse());
     let second = Duration::from_secs(1);
     let breaker = Breaker::count(9, second).unwrap();
     let errors = [
@@ -398,14 +401,14 @@ async fn a_refused_connection_is_unsent_under_any_single_layer() {
 async fn a_reader_of_errors_is_believed_before_the_io_kind() {
     use evenkeel::classify::{Classifier, Evidence};
     let doubts = Classifier::default().evidence(|_| Some(Evidence::Unknown));
-    let script = Script::new(|_| Act::refuse());
+    let script = Script::by(|_| Act::refuse());
     let service =
         RetryLayer::new(Retry::default().classifier(doubts).build().unwrap()).layer(script.clone());
     let error = service.oneshot(request(Method::POST)).await.unwrap_err();
     assert!(error.may_have_happened(), "{error}");
-    assert_eq!(script.sent().len(), 1);
+    assert_eq!(script.seen().len(), 1);
     let knows = Classifier::default().evidence(|_| Some(Evidence::Refused));
-    let script = Script::new(|_| Act::error(io::ErrorKind::ConnectionReset));
+    let script = Script::by(|_| Act::fail(io::ErrorKind::ConnectionReset));
     let retry = Retry::default()
         .classifier(knows)
         .max_attempts(2)
@@ -414,7 +417,7 @@ async fn a_reader_of_errors_is_believed_before_the_io_kind() {
     let service = RetryLayer::new(retry).layer(script.clone());
     let error = service.oneshot(request(Method::POST)).await.unwrap_err();
     assert_eq!(
-        (error.disposition(), script.sent().len()),
+        (error.disposition(), script.seen().len()),
         (Disposition::Refused, 2)
     );
 }
@@ -436,7 +439,7 @@ async fn what_a_layer_below_knows_of_an_error_holds_above_it() {
                 .classifier(knows),
         )
         .map_err(|_: io::Error| Refused)
-        .service(Script::new(|_| Act::error(io::ErrorKind::Other)));
+        .service(Script::by(|_| Act::fail(io::ErrorKind::Other)));
     let error = service.oneshot(request(Method::POST)).await.unwrap_err();
     assert_eq!(error.disposition(), Disposition::Refused, "{error}");
     assert_eq!(error.report().attempts().len(), 2);

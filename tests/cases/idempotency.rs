@@ -6,7 +6,7 @@ use evenkeel::{
 use http::{HeaderName, Method, Request};
 use tower::{Layer, ServiceBuilder, ServiceExt};
 
-use crate::support::script::{Act, Script};
+use crate::support::script::{Act, Script, answering};
 
 fn retry() -> Retry {
     let backoff = Backoff::default().jitter(Jitter::None);
@@ -22,9 +22,9 @@ fn request(method: Method) -> Request<Body> {
 }
 
 fn lost_once() -> Script {
-    Script::new(|attempt| match attempt {
-        1 => Act::error(std::io::ErrorKind::ConnectionReset),
-        _ => Act::status(200),
+    Script::by(|attempt| match attempt {
+        1 => Act::fail(std::io::ErrorKind::ConnectionReset),
+        _ => answering(200),
     })
 }
 
@@ -38,7 +38,7 @@ async fn a_patch_is_repeated_under_the_key_that_follows_from_it() {
         .layer(RetryLayer::new(retry().build().unwrap()))
         .service(script.clone());
     service.oneshot(request(Method::PATCH)).await.unwrap();
-    let sent = script.sent();
+    let sent = script.seen();
     assert_eq!(sent.len(), 2);
     assert!(
         sent.iter()
@@ -61,7 +61,7 @@ async fn a_callers_key_counts_however_its_header_is_written_and_wherever_it_is_l
             .oneshot(call)
             .await
             .unwrap();
-        assert_eq!(script.sent().len(), 2, "{name}");
+        assert_eq!(script.seen().len(), 2, "{name}");
     }
     let custom = HeaderName::from_static("x-request-token");
     let (keys, trusting) = (
@@ -76,7 +76,7 @@ async fn a_callers_key_counts_however_its_header_is_written_and_wherever_it_is_l
         .layer(IdempotencyKeyLayer::new(keys).unwrap())
         .service(script.clone());
     service.oneshot(call).await.unwrap();
-    let sent = script.sent();
+    let sent = script.seen();
     assert_eq!(sent.len(), 2);
     assert!(
         sent.iter()
@@ -99,7 +99,7 @@ async fn two_key_layers_agree_on_one_key() {
         .layer(IdempotencyKeyLayer::new(other).unwrap())
         .service(script.clone());
     service.oneshot(request(Method::POST)).await.unwrap();
-    let sent = script.sent();
+    let sent = script.seen();
     let keys: std::collections::HashSet<_> = sent
         .iter()
         .flat_map(|sent| {
@@ -121,5 +121,5 @@ async fn a_post_without_a_key_for_once_is_sent_once_and_bare() {
         .insert(CallPolicy::new().no_idempotency_key());
     let error = service.oneshot(call).await.unwrap_err();
     assert!(error.may_have_happened());
-    assert!(script.sent().len() == 1 && script.sent()[0].headers.is_empty());
+    assert!(script.seen().len() == 1 && script.seen()[0].headers.is_empty());
 }

@@ -19,7 +19,7 @@ use http_body::Frame;
 use http_body_util::StreamBody;
 use tower::{Layer, ServiceBuilder, ServiceExt};
 
-use crate::support::script::{Act, Script};
+use crate::support::script::{Act, Script, answering, statuses};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -46,14 +46,14 @@ fn request(method: Method) -> Request<Body> {
 async fn attempts(script: &Script, policy: RetryPolicy, call: Request<Body>) -> usize {
     let service = RetryLayer::new(policy).layer(script.clone());
     let _ = service.oneshot(call).await;
-    script.sent().len()
+    script.seen().len()
 }
 
 #[tokio::test(start_paused = true)]
 async fn methods_of_other_standards_are_unsafe_until_the_call_says_otherwise() {
     for name in ["PROPFIND", "PURGE", "CONNECT", "get", "LOCK"] {
         let method = Method::from_bytes(name.as_bytes()).unwrap();
-        let script = Script::statuses([503, 200]);
+        let script = statuses([503, 200]);
         assert_eq!(
             attempts(&script, policy(), request(method.clone())).await,
             1,
@@ -62,11 +62,11 @@ async fn methods_of_other_standards_are_unsafe_until_the_call_says_otherwise() {
         let mut said = request(method);
         said.extensions_mut()
             .insert(CallPolicy::new().idempotent(true));
-        let script = Script::statuses([503, 200]);
+        let script = statuses([503, 200]);
         assert_eq!(attempts(&script, policy(), said).await, 2, "{name}");
     }
     for method in [Method::HEAD, Method::OPTIONS, Method::TRACE] {
-        let script = Script::statuses([503, 200]);
+        let script = statuses([503, 200]);
         assert_eq!(attempts(&script, policy(), request(method)).await, 2);
     }
 }
@@ -75,7 +75,7 @@ async fn methods_of_other_standards_are_unsafe_until_the_call_says_otherwise() {
 #[tokio::test(start_paused = true)]
 async fn a_retry_after_alone_makes_no_answer_retryable() {
     for status in [200, 202, 204, 301, 302, 307, 400, 403, 404, 413, 422, 501] {
-        let script = Script::new(move |_| Act::status(status).header("retry-after", "1"));
+        let script = Script::by(move |_| answering(status).header("retry-after", "1"));
         assert_eq!(
             attempts(&script, policy(), request(Method::GET)).await,
             1,
@@ -87,25 +87,25 @@ async fn a_retry_after_alone_makes_no_answer_retryable() {
 #[tokio::test(start_paused = true)]
 async fn a_throttled_call_with_a_date_in_the_past_waits_its_own_backoff() {
     let past = httpdate(SystemTime::now() - Duration::from_secs(3600));
-    let script = Script::new(move |attempt| match attempt {
-        1 => Act::status(429).header("retry-after", &past),
-        _ => Act::status(200),
+    let script = Script::by(move |attempt| match attempt {
+        1 => answering(429).header("retry-after", &past),
+        _ => answering(200),
     });
     assert_eq!(attempts(&script, policy(), request(Method::GET)).await, 2);
-    assert_eq!(script.times(), [0, 100]);
+    assert_eq!(script.recorder().times(), [0, 100]);
 }
 
 /// Of two wishes in one head the longer one is kept, in whichever form it comes.
 #[tokio::test(start_paused = true)]
 async fn of_two_wishes_in_one_head_the_longer_is_waited_for() {
-    let script = Script::new(|attempt| match attempt {
-        1 => Act::status(503)
+    let script = Script::by(|attempt| match attempt {
+        1 => answering(503)
             .header("retry-after", "1")
             .header("retry-after", "3"),
-        _ => Act::status(200),
+        _ => answering(200),
     });
     assert_eq!(attempts(&script, policy(), request(Method::GET)).await, 2);
-    let waited = script.times()[1];
+    let waited = script.recorder().times()[1];
     assert!((3_000..=3_750).contains(&waited), "{waited}");
 }
 
@@ -115,7 +115,7 @@ fn httpdate(at: SystemTime) -> String {
 
 #[tokio::test(start_paused = true)]
 async fn too_early_twice_is_the_answer_even_with_other_faults_in_between() {
-    let script = Script::statuses([425, 503, 425, 200]);
+    let script = statuses([425, 503, 425, 200]);
     let policy = plain().max_attempts(9).build().unwrap();
     assert_eq!(attempts(&script, policy, request(Method::GET)).await, 3);
 }
@@ -124,21 +124,21 @@ async fn too_early_twice_is_the_answer_even_with_other_faults_in_between() {
 async fn a_keyed_post_that_conflicts_is_repeated_after_a_timeout_and_not_before() {
     use evenkeel::IdempotencyKeyLayer;
     for (first, sent) in [
-        (Act::status(409), 1),
-        (Act::error(std::io::ErrorKind::ConnectionReset), 3),
+        (answering(409), 1),
+        (Act::fail(std::io::ErrorKind::ConnectionReset), 3),
     ] {
         let mut first = Some(first);
-        let script = Script::new(move |attempt| match attempt {
+        let script = Script::by(move |attempt| match attempt {
             1 => first.take().unwrap(),
-            2 => Act::status(409),
-            _ => Act::status(201),
+            2 => answering(409),
+            _ => answering(201),
         });
         let service = ServiceBuilder::new()
             .layer(IdempotencyKeyLayer::default())
             .layer(RetryLayer::new(policy()))
             .service(script.clone());
         service.oneshot(request(Method::POST)).await.unwrap();
-        assert_eq!(script.sent().len(), sent);
+        assert_eq!(script.seen().len(), sent);
     }
 }
 
@@ -149,14 +149,14 @@ async fn a_retry_below_others_of_another_policy_changes_neither_number_nor_wait(
         .backoff(Backoff::default().initial(MS).max(MS).jitter(Jitter::None))
         .build()
         .unwrap();
-    let script = Script::statuses([503]);
+    let script = statuses([503]);
     let service = ServiceBuilder::new()
         .layer(RetryLayer::new(policy()))
         .layer(RetryLayer::new(inner.clone()))
         .layer(RetryLayer::new(inner))
         .service(script.clone());
     service.oneshot(request(Method::GET)).await.unwrap();
-    assert_eq!(script.times(), [0, 100, 300]);
+    assert_eq!(script.recorder().times(), [0, 100, 300]);
 }
 
 /// A streamed upload of which more was taken than the limit keeps is not sent again, whenever it failed.
@@ -164,16 +164,16 @@ async fn a_retry_below_others_of_another_policy_changes_neither_number_nor_wait(
 async fn a_large_upload_is_sent_again_only_if_it_failed_below_the_limit() {
     for (chunks, sent) in [(10_usize, 2), (11, 1)] {
         let policy = plain().replay_limit(10 * 1024).build().unwrap();
-        let script = Script::new(|attempt| match attempt {
-            1 => Act::error(std::io::ErrorKind::ConnectionReset),
-            _ => Act::status(200),
+        let script = Script::by(|attempt| match attempt {
+            1 => Act::fail(std::io::ErrorKind::ConnectionReset),
+            _ => answering(200),
         });
         let frames =
             (0..chunks).map(|_| Ok::<_, std::io::Error>(Frame::data(Bytes::from(vec![7; 1024]))));
         let body = Body::stream(StreamBody::new(stream::iter(frames)));
         let call = Request::put("/x").body(body).unwrap();
         assert_eq!(attempts(&script, policy, call).await, sent, "{chunks}");
-        let seen = script.sent();
+        let seen = script.seen();
         assert!(seen.iter().all(|sent| sent.body.len() == chunks * 1024));
     }
 }
@@ -188,10 +188,10 @@ async fn a_body_of_no_bytes_is_sent_again_as_such() {
         Body::stream(StreamBody::new(empty)),
         Body::stream(StreamBody::new(zeroes)),
     ] {
-        let script = Script::statuses([503, 200]);
+        let script = statuses([503, 200]);
         let call = Request::put("/x").body(body).unwrap();
         assert_eq!(attempts(&script, policy(), call).await, 2);
-        assert!(script.sent().iter().all(|sent| sent.body.is_empty()));
+        assert!(script.seen().iter().all(|sent| sent.body.is_empty()));
     }
 }
 
@@ -206,17 +206,17 @@ async fn a_stream_that_panics_after_its_end_is_replayed_all_the_same() {
             (left >= 0).then(|| Ok::<_, std::io::Error>(Frame::data(Bytes::from("ab")))),
         )
     });
-    let script = Script::statuses([503, 503, 200]);
+    let script = statuses([503, 503, 200]);
     let call = Request::put("/x")
         .body(Body::stream(StreamBody::new(strict)))
         .unwrap();
     assert_eq!(attempts(&script, policy(), call).await, 3);
-    assert!(script.sent().iter().all(|sent| sent.body == "abab"));
+    assert!(script.seen().iter().all(|sent| sent.body == "abab"));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_call_without_attempts_left_says_so_and_one_attempt_means_one() {
-    let script = Script::statuses([503]);
+    let script = statuses([503]);
     let service = RetryLayer::new(plain().max_retries(0).build().unwrap()).layer(script.clone());
     let answer = service.oneshot(request(Method::GET)).await.unwrap();
     let report = answer.extensions().get::<Report>().unwrap();
@@ -224,7 +224,7 @@ async fn a_call_without_attempts_left_says_so_and_one_attempt_means_one() {
         report.stop(),
         Some(Stop::AttemptsExhausted { max_attempts: 1 })
     );
-    assert_eq!(script.sent().len(), 1);
+    assert_eq!(script.seen().len(), 1);
 }
 
 /// Dropped at any moment, a call leaves no attempt, no body and no token behind.
@@ -235,10 +235,10 @@ async fn a_call_may_be_dropped_at_every_poll() {
     let budget = Budget::new(0.0, 0.0, 10).unwrap().starting_with(10);
     for cut in 0..12 {
         let mock = Mock::new([
-            mock::Act::status(503).after(10 * MS),
-            mock::Act::ok()
+            Act::status(503).after(10 * MS),
+            Act::ok()
                 .after(10 * MS)
-                .body([mock::Step::Pause(MS), mock::Step::Data("x")]),
+                .body([mock::Step::pause(MS), mock::Step::data("x")]),
         ])
         .readiness(Readiness::Polls(1));
         let breaker = Breaker::count(9, Duration::from_secs(9)).unwrap();
@@ -281,7 +281,7 @@ async fn a_user_closure_that_panics_does_not_stop_later_calls() {
         assert_ne!(counted.fetch_add(1, SeqCst), 0, "a panic of the user's");
         None
     });
-    let script = Script::statuses([503, 503, 200]);
+    let script = statuses([503, 503, 200]);
     let service =
         RetryLayer::new(plain().classifier(classifier).build().unwrap()).layer(script.clone());
     let call = service.clone().oneshot(request(Method::GET));
@@ -304,7 +304,7 @@ async fn waits_of_an_endless_backoff_end_with_the_deadline() {
             .max_pushback(endless)
             .build()
             .unwrap();
-        let script = Script::statuses([503]);
+        let script = statuses([503]);
         let service = ServiceBuilder::new()
             .layer(DeadlineLayer::new(Duration::from_secs(3)).unwrap())
             .layer(RetryLayer::new(retry))
@@ -351,7 +351,7 @@ async fn at_the_cap_waits_stay_spread() {
 
 #[tokio::test(start_paused = true)]
 async fn eight_concurrent_calls_of_one_service_keep_their_stories_apart() {
-    let script = Script::new(|attempt| Act::status(if attempt <= 8 { 503 } else { 200 }));
+    let script = Script::by(|attempt| answering(if attempt <= 8 { 503 } else { 200 }));
     let service = RetryLayer::new(policy()).layer(script.clone());
     let calls = (0..8).map(|_| service.clone().oneshot(request(Method::GET)));
     let answers: Vec<_> = stream::iter(calls).buffer_unordered(8).collect().await;

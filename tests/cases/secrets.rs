@@ -10,7 +10,7 @@ use evenkeel::{
 use http::{HeaderName, Request};
 use tower::{ServiceBuilder, ServiceExt};
 
-use crate::support::script::{Act, Script};
+use crate::support::script::{Act, Script, answering};
 
 const SECRET: &str = "hunter2topsecret";
 
@@ -52,14 +52,14 @@ async fn no_way_to_fail_shows_a_secret() {
     type Plan = fn(usize) -> Act;
     let plans: [Plan; 5] = [
         |_| {
-            Act::status(503)
+            answering(503)
                 .header("x-token", SECRET)
                 .header("retry-after", "99999")
         },
-        |_| Act::error(std::io::ErrorKind::ConnectionReset),
+        |_| Act::fail(std::io::ErrorKind::ConnectionReset),
         |_| Act::refuse(),
         |_| Act::hang(),
-        |_| Act::status(409).header("location", SECRET),
+        |_| answering(409).header("location", SECRET),
     ];
     for plan in plans {
         let breaker = Breaker::count(2, Duration::from_secs(9)).unwrap();
@@ -69,7 +69,7 @@ async fn no_way_to_fail_shows_a_secret() {
             .layer(RetryLayer::new(Retry::default().build().unwrap()))
             .layer(CircuitBreakerLayer::new(breaker.clone()))
             .layer(AttemptTimeoutLayer::new(Duration::from_secs(1)).unwrap())
-            .service(Script::new(plan));
+            .service(Script::by(plan));
         for _ in 0..3 {
             let pending = service.clone().oneshot(call("http://pay.internal/x"));
             match pending.await {

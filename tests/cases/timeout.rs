@@ -76,7 +76,7 @@ async fn a_deadline_placed_inside_a_retry_by_hand_is_one_for_all_attempts() {
 
 #[tokio::test(start_paused = true)]
 async fn a_body_that_trickles_is_ended_by_the_deadline_and_not_by_idleness() {
-    let steps = (0..100).flat_map(|_| [Step::Pause(millis(90)), Step::Data("x")]);
+    let steps = (0..100).flat_map(|_| [Step::pause(millis(90)), Step::data("x")]);
     let mock = Mock::new([Act::ok().body(steps)]);
     let start = Instant::now();
     let layer = deadline(SECOND).body_idle(millis(100)).unwrap();
@@ -91,8 +91,8 @@ async fn a_body_that_trickles_is_ended_by_the_deadline_and_not_by_idleness() {
 #[tokio::test(start_paused = true)]
 async fn a_slow_consumer_gets_the_end_and_no_more_data_after_the_deadline() {
     let mock = Mock::new([
-        Act::ok().body([Step::Data("a"), Step::Data("b"), Step::Data("c")]),
-        Act::ok().body([Step::Data("a"), Step::Data("b")]),
+        Act::ok().body([Step::data("a"), Step::data("b"), Step::data("c")]),
+        Act::ok().body([Step::data("a"), Step::data("b")]),
     ]);
     let service = deadline(SECOND).layer(mock);
     let mut late = service.clone().oneshot(get()).await.unwrap().into_body();
@@ -124,7 +124,7 @@ async fn every_limit_takes_the_longest_durations_there_are() {
     ] {
         let mock = Mock::new([Act::ok()
             .after(3_600 * SECOND)
-            .body([Step::Pause(3_600 * SECOND), Step::Data("x")])])
+            .body([Step::pause(3_600 * SECOND), Step::data("x")])])
         .readiness(Readiness::After(SECOND));
         let service = ServiceBuilder::new()
             .layer(deadline(endless).body_idle(endless).unwrap())

@@ -10,8 +10,8 @@ use http::Request;
 use tower::{ServiceBuilder, ServiceExt};
 
 use crate::support::{
-    mock::{self, Mock, millis},
-    script::{Act, Script},
+    mock::{Mock, millis},
+    script::{Act, Script, answering, statuses},
 };
 
 fn retry() -> RetryLayer {
@@ -25,7 +25,7 @@ fn put() -> Request<Body> {
 #[tokio::test(start_paused = true)]
 async fn a_buffer_between_retry_and_breaker_hides_neither_the_call_nor_its_errors() {
     let breaker = Breaker::count(9, Duration::from_secs(9)).unwrap();
-    let script = Script::statuses([503, 200]);
+    let script = statuses([503, 200]);
     let service = ServiceBuilder::new()
         .layer(DeadlineLayer::new(Duration::from_secs(3)).unwrap())
         .layer(retry())
@@ -34,7 +34,7 @@ async fn a_buffer_between_retry_and_breaker_hides_neither_the_call_nor_its_error
         .layer(AttemptTimeoutLayer::new(Duration::from_secs(1)).unwrap())
         .service(script.clone());
     let answer = service.clone().oneshot(put()).await.unwrap();
-    assert_eq!((answer.status().as_u16(), script.sent().len()), (200, 2));
+    assert_eq!((answer.status().as_u16(), script.seen().len()), (200, 2));
     breaker.force_open();
     let error = service.oneshot(put()).await.unwrap_err();
     assert!(
@@ -48,7 +48,7 @@ async fn a_buffer_between_retry_and_breaker_hides_neither_the_call_nor_its_error
 /// A slot of a limit below is free while the call above waits for its next attempt.
 #[tokio::test(start_paused = true)]
 async fn a_limit_below_is_not_held_over_a_wait_and_does_not_lose_slots() {
-    let mock = Mock::new([mock::Act::status(503), mock::Act::hang(), mock::Act::ok()]);
+    let mock = Mock::new([Act::status(503), Act::hang(), Act::ok()]);
     let service = ServiceBuilder::new()
         .layer(DeadlineLayer::new(millis(900)).unwrap())
         .layer(retry())
@@ -62,7 +62,7 @@ async fn a_limit_below_is_not_held_over_a_wait_and_does_not_lose_slots() {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_that_waits_for_a_full_limit_below_until_its_deadline_was_not_sent() {
-    let mock = Mock::new([mock::Act::hang(), mock::Act::ok()]);
+    let mock = Mock::new([Act::hang(), Act::ok()]);
     let service = ServiceBuilder::new()
         .layer(DeadlineLayer::new(millis(500)).unwrap())
         .layer(IdempotencyKeyLayer::default())
@@ -84,9 +84,9 @@ async fn a_call_that_waits_for_a_full_limit_below_until_its_deadline_was_not_sen
 /// A layer that copies requests and forgets their extensions: `evenkeel::Body` carries the call itself.
 #[tokio::test(start_paused = true)]
 async fn a_layer_that_forgets_extensions_does_not_cut_the_call_in_two() {
-    let script = Script::new(|attempt| match attempt {
-        1 => Act::error(std::io::ErrorKind::ConnectionReset),
-        _ => Act::status(503),
+    let script = Script::by(|attempt| match attempt {
+        1 => Act::fail(std::io::ErrorKind::ConnectionReset),
+        _ => answering(503),
     });
     let forget = |request: Request<Body>| {
         let (parts, body) = request.into_parts();
@@ -107,7 +107,7 @@ async fn a_layer_that_forgets_extensions_does_not_cut_the_call_in_two() {
         .await
         .unwrap();
     assert_eq!(answer.status(), 503);
-    let sent = script.sent();
+    let sent = script.seen();
     assert_eq!(sent.len(), 3, "nested retries do not multiply");
     let keys: std::collections::HashSet<_> = sent
         .iter()
@@ -136,7 +136,7 @@ async fn an_error_made_by_a_layer_of_the_users_is_the_source_of_ours() {
             }
         })
         .map_err(|error: std::io::Error| tower::BoxError::from(error))
-        .service(Script::statuses([404]));
+        .service(statuses([404]));
     let error = service.oneshot(put()).await.unwrap_err();
     let source = std::error::Error::source(&error).unwrap();
     assert_eq!(source.downcast_ref::<Status>(), Some(&Status(404)));
@@ -178,7 +178,7 @@ async fn a_service_that_panics_outside_its_future_leaves_nothing_behind() {
         .unwrap();
     breaker.try_acquire().unwrap().failure();
     tokio::time::advance(Duration::from_secs(1)).await;
-    let script = Script::statuses([200]);
+    let script = statuses([200]);
     let service = ServiceBuilder::new()
         .layer(DeadlineLayer::new(Duration::from_secs(3)).unwrap())
         .layer(IdempotencyKeyLayer::default())
@@ -192,13 +192,13 @@ async fn a_service_that_panics_outside_its_future_leaves_nothing_behind() {
         assert_eq!(breaker.snapshot().probes, 0);
     }
     assert_eq!(service.oneshot(put()).await.unwrap().status(), 200);
-    assert_eq!(script.sent().len(), 1);
+    assert_eq!(script.seen().len(), 1);
 }
 
 /// Two copies of one attempt at once, as a hedging layer of others sends them: one answer, nobody blamed.
 #[tokio::test(start_paused = true)]
 async fn copies_of_one_call_may_run_at_once() {
-    let mock = Mock::new([mock::Act::hang(), mock::Act::ok().after(millis(10))]);
+    let mock = Mock::new([Act::hang(), Act::ok().after(millis(10))]);
     let breaker = Breaker::count(1, Duration::from_secs(9)).unwrap();
     let inner = ServiceBuilder::new()
         .layer(CircuitBreakerLayer::new(breaker.clone()))
@@ -276,12 +276,12 @@ fn calls_dropped_on_many_threads_give_everything_back() {
         .build()
         .unwrap();
     let acts = (0..400_u64).map(|number| match number % 4 {
-        0 => mock::Act::status(503).after(millis(1)),
-        1 => mock::Act::hang(),
-        2 => mock::Act::fail(std::io::ErrorKind::ConnectionReset).after(millis(1)),
-        _ => mock::Act::ok()
+        0 => Act::status(503).after(millis(1)),
+        1 => Act::hang(),
+        2 => Act::fail(std::io::ErrorKind::ConnectionReset).after(millis(1)),
+        _ => Act::ok()
             .after(millis(1))
-            .body([Step::Pause(millis(1)), Step::Data("x")]),
+            .body([Step::pause(millis(1)), Step::data("x")]),
     });
     let mock = Mock::new(acts);
     let breaker = Breaker::builder()

@@ -16,7 +16,7 @@ use crate::support::mock::{Act, Mock, Step, millis};
 
 /// So many calls whose bodies send a byte and fall silent after it; what the breaker made of them.
 async fn read(calls: usize, layer: DeadlineLayer, policy: CallPolicy) -> (ErrorKind, Breaker) {
-    let stall = || Act::ok().body([Step::Data("a"), Step::Stall]);
+    let stall = || Act::ok().body([Step::data("a"), Step::stall()]);
     let breaker = Breaker::count(3, Duration::from_secs(60)).unwrap();
     let service = ServiceBuilder::new()
         .layer(layer)
