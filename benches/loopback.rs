@@ -43,6 +43,8 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    // The tests' reqwest has TLS without a provider of its own, and builds no client without one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let servers = servers::start();
     // One thread, so that all that the client does is on it, what drives its connections included.
     let client = tokio::runtime::Builder::new_current_thread()

@@ -17,7 +17,7 @@ use pin_project_lite::pin_project;
 use tower::Service;
 
 use crate::{
-    call::Call,
+    call::{Call, Joined},
     error::{BoxError, Error},
 };
 
@@ -26,6 +26,23 @@ use crate::{
 pub(crate) struct Held<S> {
     inner: S,
     said: Readiness,
+}
+
+/// What a layer knows of a request that may belong to a call.
+pub(crate) trait OfCall {
+    fn call(&self) -> Option<&Call>;
+}
+
+impl OfCall for Joined {
+    fn call(&self) -> Option<&Call> {
+        Some(&self.call)
+    }
+}
+
+impl OfCall for Option<Joined> {
+    fn call(&self) -> Option<&Call> {
+        self.as_ref().map(|joined| &*joined.call)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -69,34 +86,49 @@ impl<S> Held<S> {
     }
 
     /// Calls the held instance if it was ready, else moves it into the future and leaves a clone behind.
-    pub(crate) fn call<R>(&mut self, request: R) -> Dispatch<S, R>
+    ///
+    /// `future` is what the layer makes of it; handed in, so that each outcome is put into its place at once and not
+    /// first into one that fits all of them: these are the largest things there are.
+    #[inline(always)]
+    pub(crate) fn call<R, F>(&mut self, request: R, future: impl FnOnce(Dispatch<S, R>) -> F) -> F
     where
         S: Service<R> + Clone,
     {
         match mem::take(&mut self.said) {
-            Readiness::Ready => Dispatch::Running {
+            Readiness::Ready => future(Dispatch::Running {
                 future: self.inner.call(request),
-            },
-            Readiness::Failed(error) => Dispatch::Failed { error },
+            }),
+            Readiness::Failed(error) => future(Dispatch::Failed { error }),
             Readiness::Unknown | Readiness::Pending => {
                 let clone = self.inner.clone();
-                Dispatch::waiting(mem::replace(&mut self.inner, clone), request)
+                let service = mem::replace(&mut self.inner, clone);
+                future(Dispatch::waiting(service, request))
             }
         }
     }
 
     /// Like [`call`](Self::call), and tells the call whether the request waits here or was handed on.
-    pub(crate) fn call_for<R>(&mut self, call: &Call, request: R) -> Dispatch<S, R>
+    #[inline(always)]
+    pub(crate) fn call_for<R, C, F>(
+        &mut self,
+        request: R,
+        context: C,
+        future: impl FnOnce(Dispatch<S, R>, C) -> F,
+    ) -> F
     where
         S: Service<R> + Clone,
+        C: OfCall,
     {
         // Told before the inner service is called: a layer in there that waits says so itself.
-        call.handed_on();
-        let dispatch = self.call(request);
-        if !dispatch.is_running() {
-            call.holding();
+        if let Some(call) = context.call() {
+            call.handed_on();
         }
-        dispatch
+        self.call(request, |dispatch| {
+            if let Some(call) = context.call().filter(|_| !dispatch.is_running()) {
+                call.holding();
+            }
+            future(dispatch, context)
+        })
     }
 
     /// Gives up what readiness may have reserved, for a call that is refused before the inner service; one
@@ -119,11 +151,19 @@ pin_project! {
     where
         S: Service<R>,
     {
-        Waiting { service: S, request: R },
+        // Boxed, so that calls of a service that is ready do not carry the room for it.
+        Waiting { parked: Box<Parked<S, R>> },
         Running { #[pin] future: S::Future },
         Failed { error: Error },
         Gone,
     }
+}
+
+/// A request beside the service that is not ready for it.
+#[derive(Debug)]
+pub(crate) struct Parked<S, R> {
+    service: S,
+    request: R,
 }
 
 impl<S, R> Dispatch<S, R>
@@ -131,14 +171,16 @@ where
     S: Service<R>,
 {
     /// Waits for this service's readiness, then calls it.
-    pub(crate) const fn waiting(service: S, request: R) -> Self {
-        Self::Waiting { service, request }
+    pub(crate) fn waiting(service: S, request: R) -> Self {
+        Self::Waiting {
+            parked: Box::new(Parked { service, request }),
+        }
     }
 
     /// The request, as long as it waits for readiness.
     pub(crate) fn held(self: Pin<&mut Self>) -> Option<&mut R> {
         match self.project() {
-            DispatchProj::Waiting { request, .. } => Some(request),
+            DispatchProj::Waiting { parked } => Some(&mut parked.request),
             _ => None,
         }
     }
@@ -159,6 +201,7 @@ where
     S::Error: Into<BoxError>,
 {
     /// Polls, and keeps the call told whether the request waits here or was handed on.
+    #[inline(always)]
     pub(crate) fn poll_for(
         mut self: Pin<&mut Self>,
         call: &Call,
@@ -183,16 +226,14 @@ where
 {
     type Output = Result<S::Response, Error>;
 
+    #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if let DispatchProj::Waiting { service, .. } = self.as_mut().project() {
-            ready!(service.poll_ready(cx)).map_err(not_sent)?;
-            if let DispatchOwned::Waiting {
-                mut service,
-                request,
-            } = self.as_mut().project_replace(Self::Gone)
-            {
+        if let DispatchProj::Waiting { parked } = self.as_mut().project() {
+            ready!(parked.service.poll_ready(cx)).map_err(not_sent)?;
+            if let DispatchOwned::Waiting { parked } = self.as_mut().project_replace(Self::Gone) {
+                let mut parked = *parked;
                 self.set(Self::Running {
-                    future: service.call(request),
+                    future: parked.service.call(parked.request),
                 });
             }
         }

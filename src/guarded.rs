@@ -65,16 +65,29 @@ pin_project! {
 }
 
 impl<B, G> Guarded<B, G> {
-    pub(crate) fn new(body: B, mut guard: G) -> Self
+    pub(crate) fn new(body: B, guard: G) -> Self
     where
         B: Body,
         G: Settle,
     {
-        if body.is_end_stream() {
+        Self::maybe(body, Some(guard))
+    }
+
+    /// Wraps a body that may have a guard.
+    pub(crate) fn maybe(body: B, mut guard: Option<G>) -> Self
+    where
+        B: Body,
+        G: Settle,
+    {
+        if body.is_end_stream()
+            && let Some(mut guard) = guard.take()
+        {
             guard.on_end(End::Complete { trailers: None });
-            return Self::unguarded(body);
         }
-        Self::watched(body, guard)
+        Self {
+            body: Some(body),
+            guard,
+        }
     }
 
     /// Wraps what may not even be a body; the guard learns of its end only when it is polled.
@@ -109,6 +122,7 @@ where
     type Data = B::Data;
     type Error = BoxError;
 
+    #[inline(always)]
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

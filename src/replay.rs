@@ -44,7 +44,7 @@ pub trait Replay: HttpBody<Data = Bytes> + Sized {
 
 impl Replay for Body {
     fn try_clone(&self) -> Option<Self> {
-        self.try_clone()
+        self.copied()
     }
 
     fn rebox() -> Option<fn(Recording<Self>) -> Self> {

@@ -13,8 +13,6 @@ use super::{
 
 /// Calls of one case in one round: some 10 ms.
 const CALLS: usize = 512;
-/// How many tasks make them.
-const TASKS: [usize; 2] = [1, 32];
 
 /// One case with so many tasks.
 pub(super) struct Row<'a> {
@@ -37,9 +35,10 @@ pub(super) struct Used {
 }
 
 pub(super) fn all<'a>(client: &Runtime, cases: &'a [Case], options: &Options) -> Vec<Row<'a>> {
-    let mut rows: Vec<Row<'a>> = TASKS
-        .into_iter()
-        .flat_map(|tasks| cases.iter().map(move |case| (case, tasks)))
+    let mut rows: Vec<Row<'a>> = options
+        .tasks
+        .iter()
+        .flat_map(|&tasks| cases.iter().map(move |case| (case, tasks)))
         .filter(|(case, _)| is_needed(case, cases, options))
         .map(|(case, tasks)| Row {
             case,
@@ -67,9 +66,11 @@ pub(super) fn all<'a>(client: &Runtime, cases: &'a [Case], options: &Options) ->
 fn is_needed(case: &Case, cases: &[Case], options: &Options) -> bool {
     let asked = |case: &Case| {
         let filter = options.filter.as_ref();
-        filter.is_none_or(|filter| case.name.contains(filter) || case.part.contains(filter))
+        filter.is_none_or(|filter| format!("{}: {}", case.part, case.name).contains(filter))
     };
-    let compared = |other: &Case| asked(other) && other.over == Some(case.name);
+    let compared = |other: &Case| {
+        !options.alone && asked(other) && (other.part, other.over) == (case.part, Some(case.name))
+    };
     asked(case) || cases.iter().any(compared)
 }
 
@@ -100,7 +101,7 @@ fn round(client: &Runtime, row: &Row<'_>) -> Used {
 
 async fn make_calls(call: &Arc<Call>, tasks: usize) {
     let some = |call: Arc<Call>| async move {
-        for _ in 0..CALLS / tasks {
+        for _ in 0..CALLS.div_ceil(tasks) {
             call().await;
         }
     };

@@ -1,7 +1,7 @@
 //! A call's hold on its endpoint: how it is taken, what it tells, and when it ends.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
     time::{Duration, Instant},
 };
 
@@ -177,6 +177,8 @@ impl Drop for InFlight {
 pub(crate) struct Hub<S> {
     pub(crate) shared: Arc<Shared>,
     pub(crate) snapshot: ArcSwap<Snapshot<S>>,
+    /// Whether discovery has yet to answer: a look at this is cheaper than one at the snapshot.
+    pub(crate) awaited: AtomicBool,
     /// Wakes whoever waits for another set.
     pub(crate) changed: Arc<Notify>,
     pub(crate) classifier: Classifier,
@@ -257,9 +259,7 @@ impl<S: Clone> Attempt<S> {
             caller: self.caller,
             limit: self.limit,
         };
-        let claim = claim(shared, &snapshot.set, &wish, &mut || {
-            self.hub.random.next_u64()
-        })?;
+        let claim = claim(shared, &snapshot.set, &wish, self.hub.random.next_u64())?;
         let index = claim.index;
         let terms = Terms {
             deadline: self.call.deadline(),
@@ -317,12 +317,9 @@ impl<S: Clone> Attempt<S> {
         mut hold: InFlight,
     ) -> Response<Guarded<RB, InFlight>> {
         let now = clock::read();
-        let verdict = self.hub.classifier.head(&response, clock::wall);
+        let (verdict, awaited) = self.hub.classifier.judge(&response, clock::wall);
         hold.head(verdict.class, now);
-        let classifier = &self.hub.classifier;
-        hold.judge = classifier
-            .awaited(&response)
-            .map(|awaited| (classifier.clone(), awaited));
+        hold.judge = awaited.map(|awaited| (self.hub.classifier.clone(), awaited));
         if !verdict.class.is_success() || verdict.retryable != Retryable::Never {
             hold.note(now);
         }

@@ -36,8 +36,8 @@ pin_project! {
     {
         attempt: Option<Attempt<S>>,
         timer: LazyTimer,
-        #[pin]
-        changed: Option<OwnedNotified>,
+        // Boxed, as is what waits for readiness: a call that is served at once carries no room for them.
+        changed: Option<Pin<Box<OwnedNotified>>>,
         #[pin]
         state: State<S, B, S::Future>,
     }
@@ -47,10 +47,10 @@ pin_project! {
     #[project = StateProj]
     #[project_replace = StateOwned]
     enum State<S, B, F> {
-        /// Looks for an endpoint.
-        Looking { request: Request<B> },
+        /// Looks for an endpoint; without a request only until the next state is set.
+        Looking { request: Option<Request<B>> },
         /// Waits for the readiness of an endpoint.
-        Parked { request: Request<B>, service: S, hold: InFlight },
+        Parked { parked: Box<Parked<S, B>> },
         /// The endpoint was called; the hold is there until the answer.
         Running { #[pin] future: F, hold: Option<InFlight> },
         Refused { error: Error },
@@ -58,11 +58,19 @@ pin_project! {
     }
 }
 
+/// A call beside the endpoint that is not ready for it.
+struct Parked<S, B> {
+    request: Request<B>,
+    service: S,
+    hold: InFlight,
+}
+
 impl<S, B> ResponseFuture<S, B>
 where
     S: Service<Request<B>>,
 {
     pub(crate) fn new(attempt: Attempt<S>, request: Request<B>) -> Self {
+        let request = Some(request);
         Self::of(Some(attempt), State::Looking { request })
     }
 
@@ -203,11 +211,16 @@ where
 
     fn park(self: Pin<&mut Self>, service: S, hold: InFlight) -> Step {
         let mut state = self.project().state;
-        if let StateOwned::Looking { request } = state.as_mut().project_replace(State::Gone) {
-            state.set(State::Parked {
+        if let StateProj::Looking { request } = state.as_mut().project()
+            && let Some(request) = request.take()
+        {
+            let parked = Parked {
                 request,
                 service,
                 hold,
+            };
+            state.set(State::Parked {
+                parked: Box::new(parked),
             });
         }
         Step::Again
@@ -216,13 +229,14 @@ where
     /// Calls a service that is ready.
     fn run(self: Pin<&mut Self>, mut service: S, hold: InFlight) -> Step {
         let mut this = self.project();
-        let (StateOwned::Looking { request } | StateOwned::Parked { request, .. }) =
-            this.state.as_mut().project_replace(State::Gone)
-        else {
+        let StateProj::Looking { request } = this.state.as_mut().project() else {
+            return Step::Pending;
+        };
+        let Some(request) = request.take() else {
             return Step::Pending;
         };
         this.timer.disarm();
-        this.changed.set(None);
+        *this.changed = None;
         if let Some(attempt) = this.attempt {
             if attempt.number > 1 {
                 hold.note(clock::recent());
@@ -236,25 +250,26 @@ where
     }
 
     fn wait_for_readiness(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Step {
-        let StateProj::Parked { service, hold, .. } = self.as_mut().project().state.project()
-        else {
+        let StateProj::Parked { parked } = self.as_mut().project().state.project() else {
             return Step::Again;
         };
-        let ready = service.poll_ready(cx);
-        if ready.is_pending() && !hold.is_retired() {
+        let ready = parked.service.poll_ready(cx);
+        if ready.is_pending() && !parked.hold.is_retired() {
             return self.wait(None, cx);
         }
         // Ready, failed, or gone from the set: the place is free to move.
         let mut this = self.as_mut().project();
-        let StateOwned::Parked {
+        let StateOwned::Parked { parked } = this.state.as_mut().project_replace(State::Gone) else {
+            return Step::Again;
+        };
+        let Parked {
             request,
             service,
             mut hold,
-        } = this.state.as_mut().project_replace(State::Gone)
-        else {
-            return Step::Again;
-        };
-        this.state.set(State::Looking { request });
+        } = *parked;
+        this.state.set(State::Looking {
+            request: Some(request),
+        });
         let Some(attempt) = this.attempt else {
             return Step::Pending;
         };
@@ -281,14 +296,14 @@ where
             return Step::Pending;
         };
         attempt.call.holding();
-        let Some(changed) = this.changed.as_mut().as_pin_mut() else {
+        let Some(changed) = this.changed else {
             // Registered first and looked again then: a change in between is not missed.
             let changed = Arc::clone(&attempt.hub.changed).notified_owned();
-            this.changed.set(Some(changed));
+            *this.changed = Some(Box::pin(changed));
             return Step::Again;
         };
-        if changed.poll(cx).is_ready() {
-            this.changed.set(None);
+        if changed.as_mut().poll(cx).is_ready() {
+            *this.changed = None;
             return Step::Again;
         }
         match this.timer.poll_until(attempt.call.deadline(), cx) {

@@ -154,6 +154,7 @@ impl BalancerConfig {
         let hub = Hub {
             shared: Arc::new(Shared::new(rules, clock::now(), first_turn)),
             snapshot: ArcSwap::from_pointee(Snapshot::awaited(None)),
+            awaited: true.into(),
             changed: Arc::new(Notify::new()),
             classifier: self.classifier,
             random: self.random,

@@ -169,7 +169,7 @@ impl<S: Clone + Send + Sync + 'static> Core<S> {
         let facts = call::attempt(request);
         let call: &Call = &joined.call;
         let limit = facts.and_then(|facts| facts.limit);
-        let awaited = self.hub.snapshot.load().is_awaited();
+        let awaited = self.hub.awaited.load(Ordering::Relaxed);
         let discovery = awaited.then(|| self.this.upgrade()).flatten();
         Attempt {
             hub: Arc::clone(&self.hub),
@@ -232,6 +232,7 @@ impl<S: Clone + Send + Sync + 'static> Core<S> {
 
     fn show(&self, snapshot: Snapshot<S>) {
         self.hub.snapshot.store(Arc::new(snapshot));
+        self.hub.awaited.store(false, Ordering::Relaxed);
         self.hub.changed.notify_waiters();
     }
 

@@ -3,7 +3,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, Response};
-use http_body::Body;
 
 use super::handle::Breaker;
 use super::policy::{
@@ -13,7 +12,7 @@ use crate::call::{AttemptReport, Call};
 use crate::classify::{Awaited, Class, Classifier, Evidence};
 use crate::clock;
 use crate::error::{BoxError, Error};
-use crate::guarded::{End, Guarded, Settle};
+use crate::guarded::{End, Settle};
 use crate::sealed::Sealed;
 
 /// A circuit, and how ends of calls are read.
@@ -70,25 +69,25 @@ impl Trial {
         self.end(Finished::new(Outcome::Neutral), clock::recent());
     }
 
-    /// A head came: a bad one settles, a good one goes on in the body.
-    pub(crate) fn answered<B: Body>(mut self, response: Response<B>) -> Response<Guarded<B, Self>> {
+    /// A head came: a bad one settles; `true` for a good one, which goes on in the body.
+    pub(crate) fn answered<B>(&mut self, response: &Response<B>) -> bool {
         let now = clock::recent();
-        let verdict = self.watched.classifier.head(&response, clock::wall);
+        let (verdict, awaited) = self.watched.classifier.judge(response, clock::wall);
         let outcome = Outcome::from(verdict.class);
         if outcome == Outcome::Success {
             self.answered = Some(now);
             if let Some(pass) = self.pass {
                 self.watched.breaker.answered(pass, now);
             }
-            self.awaited = self.watched.classifier.awaited(&response);
-            return response.map(|body| Guarded::new(body, self));
+            self.awaited = awaited;
+            return true;
         }
         let end = Finished {
             pushback: wish(verdict.pushback),
             ..self.ended(outcome, now)
         };
         self.end(end, now);
-        response.map(Guarded::unguarded)
+        false
     }
 
     /// An error came instead of a head; it leaves with what the classifier knows of it, and with the story of

@@ -63,6 +63,7 @@ where
 {
     type Output = Result<Response<Guarded<RB, Trial>>, Error>;
 
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let _scope = clock::enter();
         let this = self.project();
@@ -70,17 +71,20 @@ where
             Some(joined) => ready!(this.dispatch.poll_for(&joined.call, cx)),
             None => ready!(this.dispatch.poll(cx)),
         };
-        Poll::Ready(match (answer, this.trial.take()) {
-            (Ok(response), Some(trial)) => Ok(trial.answered(response)),
-            (Ok(response), None) => Ok(response.map(Guarded::unguarded)),
-            (Err(error), Some(trial)) => {
-                let outermost = this
-                    .joined
-                    .as_ref()
-                    .is_some_and(|joined| joined.opened.is_some());
-                Err(trial.failed(error, outermost))
+        let trial = this.trial.take();
+        Poll::Ready(match answer {
+            Ok(response) => {
+                let going_on =
+                    trial.and_then(|mut trial| trial.answered(&response).then_some(trial));
+                Ok(response.map(|body| Guarded::maybe(body, going_on)))
             }
-            (Err(error), None) => Err(error),
+            Err(error) => Err(match trial {
+                Some(trial) => {
+                    let opened = |joined: &Joined| joined.opened.is_some();
+                    trial.failed(error, this.joined.as_ref().is_some_and(opened))
+                }
+                None => error,
+            }),
         })
     }
 }

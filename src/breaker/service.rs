@@ -87,14 +87,13 @@ where
         Poll::Ready(Ok(()))
     }
 
+    #[inline(always)]
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let _scope = clock::enter();
         match self.admit(&mut request) {
-            Ok((trial, Some(joined))) => {
-                let dispatch = self.held.call_for(&joined.call, request);
-                ResponseFuture::new(dispatch, trial, Some(joined))
-            }
-            Ok((trial, None)) => ResponseFuture::new(self.held.call(request), trial, None),
+            Ok((trial, joined)) => self.held.call_for(request, joined, |dispatch, joined| {
+                ResponseFuture::new(dispatch, trial, joined)
+            }),
             Err(error) => {
                 self.held.release();
                 ResponseFuture::refused(error)

@@ -1,4 +1,5 @@
 use std::{
+    any::Any,
     fmt,
     pin::Pin,
     sync::Arc,
@@ -25,6 +26,8 @@ pub struct Body {
     kind: Kind,
     call: Option<Arc<Call>>,
     attempt: Option<Attempt>,
+    /// What a client's edge tells its transport.
+    edge: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 enum Kind {
@@ -72,6 +75,7 @@ impl Body {
             kind,
             call: None,
             attempt: None,
+            edge: None,
         }
     }
 
@@ -94,6 +98,16 @@ impl Body {
             kind: Kind::Memory(bytes.clone()),
             call: self.call.clone(),
             attempt: self.attempt,
+            edge: self.edge.clone(),
+        })
+    }
+
+    /// The content for another attempt, which gets facts of its own; `None` for a stream.
+    pub(crate) fn copied(&self) -> Option<Self> {
+        let bytes = self.as_bytes()?.clone();
+        Some(Self {
+            edge: self.edge.clone(),
+            ..Self::from(bytes)
         })
     }
 
@@ -111,6 +125,15 @@ impl Body {
 
     pub(crate) fn set_call(&mut self, call: Arc<Call>) {
         self.call = Some(call);
+    }
+
+    /// Keeps what the edge tells its transport, as long as the body is one of ours in memory.
+    pub(crate) fn set_edge(&mut self, edge: Arc<dyn Any + Send + Sync>) {
+        self.edge = Some(edge);
+    }
+
+    pub(crate) fn edge(&self) -> Option<&Arc<dyn Any + Send + Sync>> {
+        self.edge.as_ref()
     }
 
     pub(crate) fn attempt(&self) -> Option<Attempt> {

@@ -52,10 +52,7 @@ pub(crate) fn join<B: 'static>(
             opened: None,
         });
     }
-    let policy = given_policy(request);
-    policy
-        .check()
-        .map_err(|invalid| Error::new(ErrorKind::InvalidCall).with_source(invalid))?;
+    let policy = given_policy(request)?;
     let timeout = wire::grpc_timeout(request.headers())
         .map_err(|malformed| Error::new(ErrorKind::InvalidCall).with_source(malformed))?;
     let policy = match timeout {
@@ -100,12 +97,14 @@ pub(crate) fn attach<B: 'static>(request: &mut Request<B>, call: &Arc<Call>) {
     }
 }
 
-fn given_policy<B>(request: &Request<B>) -> CallPolicy {
-    let extensions = request.extensions();
-    if extensions.is_empty() {
-        return CallPolicy::default();
-    }
-    extensions.get().cloned().unwrap_or_default()
+fn given_policy<B>(request: &Request<B>) -> Result<CallPolicy, Error> {
+    let Some(policy) = request.extensions().get::<CallPolicy>() else {
+        return Ok(CallPolicy::default());
+    };
+    policy
+        .check()
+        .map_err(|invalid| Error::new(ErrorKind::InvalidCall).with_source(invalid))?;
+    Ok(policy.clone())
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use crate::error::InvalidSetting;
 
 /// gRPC's own header, of its protocol over HTTP/2.
 static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// The most digits that gRPC's protocol allows, and the largest number with them.
 const DIGITS: usize = 8;
@@ -157,7 +158,7 @@ pub(crate) fn grpc_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Malf
 
 /// Whether a head says no more than that time is up: 504, DEADLINE_EXCEEDED, or CANCELLED, as some servers call it.
 pub(crate) fn gave_up(status: StatusCode, headers: &HeaderMap) -> bool {
-    let code = headers.get("grpc-status").map(HeaderValue::as_bytes);
+    let code = headers.get(&GRPC_STATUS).map(HeaderValue::as_bytes);
     status == StatusCode::GATEWAY_TIMEOUT || matches!(code, Some(b"1" | b"4"))
 }
 

@@ -132,17 +132,24 @@ impl Classifier {
         response: &Response<B>,
         wall: impl FnOnce() -> SystemTime,
     ) -> Verdict {
+        self.judge(response, wall).0
+    }
+
+    /// The verdict on a response head, and what it leaves to the trailers.
+    pub(crate) fn judge<B>(
+        &self,
+        response: &Response<B>,
+        wall: impl FnOnce() -> SystemTime,
+    ) -> (Verdict, Option<Awaited>) {
         let (status, headers) = (response.status(), response.headers());
-        if let Some(verdict) = self.read(status, headers) {
-            return verdict;
-        }
-        if self.is_grpc() {
-            return grpc::Head::read(status, headers).verdict(status, headers, wall);
-        }
-        if status.as_u16() < 400 {
-            return Verdict::SUCCESS;
-        }
-        http_status::head(status, headers, wall())
+        let head = self.grpc_head(response);
+        let of_protocol = || match head {
+            Some(head) => head.verdict(status, headers, wall),
+            None if status.as_u16() < 400 => Verdict::SUCCESS,
+            None => http_status::head(status, headers, wall()),
+        };
+        let verdict = self.read(status, headers).unwrap_or_else(of_protocol);
+        (verdict, head.and_then(grpc::Head::awaited))
     }
 
     /// Whether it reads gRPC.

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderName, StatusCode};
 
 use super::{
     pushback,
@@ -11,7 +11,7 @@ use super::{
 use crate::call::is_grpc;
 
 /// The header, or trailer, that holds the status code.
-const GRPC_STATUS: &str = "grpc-status";
+static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// A status code of gRPC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +57,7 @@ impl Code {
     /// The status that these headers or trailers hold; one that is no known number, as it is usually written, is
     /// UNKNOWN: so say the clients that show it.
     fn read(headers: &HeaderMap) -> Option<Self> {
-        let value = headers.get(GRPC_STATUS)?;
+        let value = headers.get(&GRPC_STATUS)?;
         let is_number = |text: &&str| {
             text.bytes().all(|byte| byte.is_ascii_digit())
                 && (text.len() == 1 || !text.starts_with('0'))
@@ -199,7 +199,7 @@ pub fn status_of_foreign(status: StatusCode, headers: &HeaderMap) -> Option<u8> 
 mod tests {
     use std::time::Duration;
 
-    use http::{HeaderName, HeaderValue};
+    use http::HeaderValue;
 
     use super::*;
 

@@ -1,6 +1,6 @@
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, header::RETRY_AFTER};
+use http::{HeaderMap, HeaderName, header::RETRY_AFTER};
 
 use super::Pushback;
 
@@ -17,10 +17,12 @@ pub(crate) fn retry_after(headers: &HeaderMap, wall: SystemTime) -> Pushback {
     wishes.max().map_or(Pushback::None, Pushback::After)
 }
 
+static GRPC_RETRY_PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
+
 /// The server's wish in `grpc-retry-pushback-ms` (gRFC A6): milliseconds to wait exactly; negative or malformed
 /// means not at all.
 pub(super) fn grpc_retry_pushback(headers: &HeaderMap) -> Pushback {
-    let mut values = headers.get_all("grpc-retry-pushback-ms").iter();
+    let mut values = headers.get_all(&GRPC_RETRY_PUSHBACK).iter();
     let (Some(value), rest) = (values.next(), values.next()) else {
         return Pushback::None;
     };

@@ -57,6 +57,7 @@ where
         Service::<Request<B>>::poll_ready(&mut self.balancer, cx)
     }
 
+    #[inline(always)]
     fn call(&mut self, request: Request<B>) -> Self::Future {
         if self.has_opened() {
             self.balancer.clear_ejections();

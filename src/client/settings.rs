@@ -1,7 +1,5 @@
 use std::{fmt, time::Duration};
 
-use tower::util::{Either, option_layer};
-
 use super::stamp::{BeforeAttempt, Stamp, StampLayer};
 use crate::{
     breaker::{Breaker, BreakerConfig, CircuitBreakerLayer, CircuitBreakerService},
@@ -51,7 +49,7 @@ pub(crate) enum BreakerChoice {
     Off,
 }
 
-type Stamped<S> = Either<Stamp<CircuitBreakerService<S>>, CircuitBreakerService<S>>;
+type Stamped<S> = Stamp<CircuitBreakerService<S>>;
 type Retried<S> = RetryService<Stamped<S>>;
 type Keyed<S> = IdempotencyKeyService<Retried<S>>;
 /// The whole stack over a service that makes single attempts.
@@ -176,7 +174,7 @@ impl Settings {
             .build()?;
         let breaker = self.breaker()?;
         let keys = self.keys.clone().unwrap_or_else(|| self.callers_keys());
-        let stamp = self.before_attempt.clone().map(StampLayer::new);
+        let stamp = StampLayer::new(self.before_attempt.clone());
         let deadline =
             DeadlineLayer::new(self.deadline())?.body_idle(self.body_idle.unwrap_or(BODY_IDLE))?;
         let deadline = match self.deadline {
@@ -187,7 +185,7 @@ impl Settings {
             .deadline(deadline.covered())
             .idempotency_key(IdempotencyKeyLayer::new(keys)?)
             .retry(RetryLayer::new(retry.clone()).covered())
-            .layer(option_layer(stamp))
+            .layer(stamp)
             .circuit_breaker(CircuitBreakerLayer::new(breaker.clone()).classifier(classifier()))
             .service(attempts(&breaker));
         Ok(Composed {

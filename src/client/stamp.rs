@@ -17,10 +17,10 @@ pub(crate) type BeforeAttempt = Arc<dyn Fn(&mut Parts, u32) + Send + Sync>;
 /// It stands below retry, so that each attempt gets its own stamp and none sees that of another. It holds
 /// nothing while the function runs: a panic in it ends that call alone.
 #[derive(Clone)]
-pub(crate) struct StampLayer(BeforeAttempt);
+pub(crate) struct StampLayer(Option<BeforeAttempt>);
 
 impl StampLayer {
-    pub(crate) fn new(before_attempt: BeforeAttempt) -> Self {
+    pub(crate) fn new(before_attempt: Option<BeforeAttempt>) -> Self {
         Self(before_attempt)
     }
 }
@@ -31,7 +31,7 @@ impl<S> Layer<S> for StampLayer {
     fn layer(&self, inner: S) -> Self::Service {
         Stamp {
             inner,
-            before_attempt: Arc::clone(&self.0),
+            before_attempt: self.0.clone(),
         }
     }
 }
@@ -45,7 +45,7 @@ impl fmt::Debug for StampLayer {
 #[derive(Clone)]
 pub(crate) struct Stamp<S> {
     inner: S,
-    before_attempt: BeforeAttempt,
+    before_attempt: Option<BeforeAttempt>,
 }
 
 impl<S, B> Service<Request<B>> for Stamp<S>
@@ -61,10 +61,14 @@ where
         self.inner.poll_ready(cx)
     }
 
+    #[inline(always)]
     fn call(&mut self, request: Request<B>) -> S::Future {
+        let Some(before_attempt) = &self.before_attempt else {
+            return self.inner.call(request);
+        };
         let number = call::attempt(&request).map_or(1, |attempt| attempt.number);
         let (mut parts, body) = request.into_parts();
-        (self.before_attempt)(&mut parts, number);
+        before_attempt(&mut parts, number);
         self.inner.call(Request::from_parts(parts, body))
     }
 }
@@ -89,10 +93,10 @@ mod tests {
 
     fn stamped()
     -> impl Service<Request<Body>, Response = Response<String>, Error = Infallible> + Clone {
-        let layer = StampLayer::new(Arc::new(|parts, attempt| {
+        let layer = StampLayer::new(Some(Arc::new(|parts, attempt| {
             assert!(attempt < 3, "the third stamp fails");
             parts.headers.insert("x-attempt", attempt.into());
-        }));
+        })));
         layer.layer(service_fn(async |request: Request<Body>| {
             let stamp = request.headers().get("x-attempt").expect("stamped");
             Ok(Response::new(stamp.to_str().expect("a number").to_owned()))

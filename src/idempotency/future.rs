@@ -54,6 +54,7 @@ where
 {
     type Output = Result<S::Response, Error>;
 
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let _scope = clock::enter();
         let this = self.project();

@@ -1,10 +1,10 @@
 use std::{
-    fmt,
+    fmt, mem,
     sync::Arc,
     task::{Context, Poll},
 };
 
-use http::{Request, Response};
+use http::{Request, Response, request::Parts};
 use tower::Service;
 use uuid::fmt::Hyphenated;
 
@@ -52,12 +52,11 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    #[inline(always)]
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let _scope = clock::enter();
-        match self.keyring.admit(request) {
-            Ok((request, joined)) => {
-                KeyFuture::new(self.held.call_for(&joined.call, request), joined)
-            }
+        match self.keyring.admit(&mut request) {
+            Ok(joined) => self.held.call_for(request, joined, KeyFuture::new),
             Err(error) => {
                 self.held.release();
                 KeyFuture::refused(error)
@@ -90,8 +89,8 @@ impl Keyring {
     ///
     /// # Errors
     /// If the call's policy or its key is none that can be sent; nothing was.
-    fn admit<B: 'static>(&self, mut request: Request<B>) -> Result<(Request<B>, Joined), Error> {
-        let joined = call::join(&mut request, clock::read)?;
+    fn admit<B: 'static>(&self, request: &mut Request<B>) -> Result<Joined, Error> {
+        let joined = call::join(request, clock::read)?;
         let call = &*joined.call;
         let choice = call.policy().key_choice();
         match self
@@ -105,39 +104,37 @@ impl Keyring {
             Decision::Respect(key) => {
                 self.decided(call, key, true);
             }
-            Decision::Write(key) => self.put(call, key, true, &mut request),
-            Decision::Generate => request = self.generate(call, request)?,
+            Decision::Write(key) => self.put(call, key, true, request),
+            Decision::Generate => self.generate(call, request)?,
             Decision::Refuse(count) => return Err(self.ambiguous(count)),
         }
-        Ok((request, joined))
+        Ok(joined)
     }
 
     /// Writes the key of the call, which is drawn now if this is the first attempt.
-    fn generate<B>(&self, call: &Call, mut request: Request<B>) -> Result<Request<B>, Error> {
+    fn generate<B>(&self, call: &Call, request: &mut Request<B>) -> Result<(), Error> {
         if let Some(known) = call.key() {
             self.policy.write(request.headers_mut(), &known.key);
-            return Ok(request);
+            return Ok(());
         }
-        let (key, mut request) = self.natural(request)?;
+        let key = self.natural(request)?;
         let key = key.map_or_else(|| self.draw(), Ok).map_err(unusable)?;
-        self.put(call, key, false, &mut request);
-        Ok(request)
+        self.put(call, key, false, request);
+        Ok(())
     }
 
     /// Asks the user for the key that follows from the request, if there is one.
-    fn natural<B>(
-        &self,
-        request: Request<B>,
-    ) -> Result<(Option<IdempotencyKey>, Request<B>), Error> {
+    fn natural<B>(&self, request: &mut Request<B>) -> Result<Option<IdempotencyKey>, Error> {
         let Some(natural) = &self.natural else {
-            return Ok((None, request));
+            return Ok(None);
         };
-        let (parts, body) = request.into_parts();
-        let key = natural(&parts)
-            .map(IdempotencyKey::new)
-            .transpose()
-            .map_err(unusable)?;
-        Ok((key, Request::from_parts(parts, body)))
+        // The function looks at the parts themselves: taken out for it and put back, so that no call without one has
+        // to be taken apart.
+        let (mut parts, ()) = Request::new(()).into_parts();
+        swap_heads(request, &mut parts);
+        let key = natural(&parts);
+        swap_heads(request, &mut parts);
+        key.map(IdempotencyKey::new).transpose().map_err(unusable)
     }
 
     fn draw(&self) -> Result<IdempotencyKey, InvalidKey> {
@@ -169,6 +166,14 @@ impl Keyring {
         let invalid = InvalidSetting::new("idempotency key", value, "one key per request");
         Error::new(ErrorKind::InvalidCall).with_source(invalid)
     }
+}
+
+fn swap_heads<B>(request: &mut Request<B>, parts: &mut Parts) {
+    mem::swap(request.method_mut(), &mut parts.method);
+    mem::swap(request.uri_mut(), &mut parts.uri);
+    mem::swap(request.version_mut(), &mut parts.version);
+    mem::swap(request.headers_mut(), &mut parts.headers);
+    mem::swap(request.extensions_mut(), &mut parts.extensions);
 }
 
 fn unusable(invalid: InvalidKey) -> Error {

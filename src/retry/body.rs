@@ -100,28 +100,39 @@ enum KeptBody<B> {
 }
 
 impl<B: Replay> Kept<B> {
-    /// Takes a copy; a streamed body is recorded from now on, up to `limit` bytes.
-    pub(super) fn of(request: Request<B>, limit: usize) -> (Request<B>, Self) {
+    /// A copy of a request whose body is in memory.
+    pub(super) fn copied(request: &Request<B>) -> Option<Self> {
+        let body = request.body().try_clone()?;
+        Some(Self::with(request, KeptBody::Memory(body)))
+    }
+
+    /// A copy of a request whose streamed body is recorded from now on, up to `limit` bytes.
+    pub(super) fn recorded(request: Request<B>, limit: usize) -> (Request<B>, Self) {
+        let announced = announced_length(request.headers());
         let (parts, body) = request.into_parts();
-        let announced = announced_length(&parts.headers);
         let (body, kept) = keep(body, limit, announced);
+        let request = Request::from_parts(parts, body);
+        let copy = Self::with(&request, kept);
+        (request, copy)
+    }
+
+    fn with(request: &Request<B>, body: KeptBody<B>) -> Self {
         // From an iterator a `Vec` would reserve more than is there.
-        let mut headers = Vec::with_capacity(parts.headers.len());
+        let mut headers = Vec::with_capacity(request.headers().len());
         headers.extend(
-            parts
-                .headers
+            request
+                .headers()
                 .iter()
                 .map(|(name, value)| (name.clone(), value.clone())),
         );
-        let copy = Self {
-            method: parts.method.clone(),
-            uri: parts.uri.clone(),
-            version: parts.version,
+        Self {
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            version: request.version(),
             headers,
-            extensions: parts.extensions.clone(),
-            body: kept,
-        };
-        (Request::from_parts(parts, body), copy)
+            extensions: request.extensions().clone(),
+            body,
+        }
     }
 
     /// The request as it was; `None` if its body is gone.
@@ -173,9 +184,6 @@ impl<B> fmt::Debug for Kept<B> {
 }
 
 fn keep<B: Replay>(body: B, limit: usize, announced: Option<u64>) -> (B, KeptBody<B>) {
-    if let Some(copy) = body.try_clone() {
-        return (body, KeptBody::Memory(copy));
-    }
     let Some(rebox) = B::rebox() else {
         return (body, KeptBody::Once);
     };

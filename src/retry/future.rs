@@ -19,7 +19,7 @@ use crate::{
     call::{Call, Deadline, Joined, attach, find, set_attempt},
     classify::{Credit, Verdict},
     clock::{self, LazyTimer},
-    dispatch::{Dispatch, polled_after_end},
+    dispatch::{Dispatch, OfCall, polled_after_end},
     error::{BoxError, Error, ErrorKind},
     guarded::Guarded,
     replay::Replay,
@@ -77,11 +77,11 @@ where
     }
 
     /// For a call that a retry layer above owns.
-    pub(crate) fn passed_through(dispatch: Dispatch<S, Request<B>>, call: Arc<Call>) -> Self {
+    pub(crate) fn passed_through(dispatch: Dispatch<S, Request<B>>, joined: Joined) -> Self {
         Self {
             state: State::Attempt { dispatch },
             calling: None,
-            owned: Some(call),
+            owned: Some(joined.call),
             timer: LazyTimer::default(),
         }
     }
@@ -112,7 +112,13 @@ where
         let mut this = self.project();
         let polled = loop {
             let Some(calling) = this.calling.as_mut() else {
-                let answer = ready!(poll_through(this.state.as_mut(), this.owned.as_deref(), cx));
+                let StateProj::Attempt { dispatch } = this.state.project() else {
+                    polled_after_end();
+                };
+                let answer = ready!(match this.owned {
+                    Some(call) => dispatch.poll_for(call, cx),
+                    None => dispatch.poll(cx),
+                });
                 return Poll::Ready(answer.map(|response| response.map(Guarded::unguarded)));
             };
             match this.state.as_mut().project() {
@@ -131,9 +137,19 @@ where
                             dispatch: Dispatch::Gone,
                         });
                     }
-                    match calling.ended(answer) {
-                        Step::Return(answer) => break answer,
-                        Step::BackOff(until) => this.state.set(State::BackingOff { until }),
+                    match calling.ended(&answer) {
+                        Step::Return(verdict) => {
+                            break answer.map(|response| calling.over(response, &verdict));
+                        }
+                        Step::Report(verdict) => {
+                            let answer = calling.with_report(answer, &verdict);
+                            break answer.map(|response| calling.over(response, &verdict));
+                        }
+                        Step::BackOff(until) => {
+                            // The answer goes before the wait, and with it its connection.
+                            drop(answer);
+                            this.state.set(State::BackingOff { until });
+                        }
                     }
                 }
                 StateProj::BackingOff { until } => {
@@ -153,24 +169,11 @@ where
     }
 }
 
-fn poll_through<S, R>(
-    state: Pin<&mut State<S, R>>,
-    owned: Option<&Call>,
-    cx: &mut Context<'_>,
-) -> Poll<Result<S::Response, Error>>
-where
-    S: Service<R>,
-    S::Error: Into<BoxError>,
-{
-    match (state.project(), owned) {
-        (StateProj::Attempt { dispatch }, Some(call)) => dispatch.poll_for(call, cx),
-        (StateProj::Attempt { dispatch }, None) => dispatch.poll(cx),
-        (StateProj::BackingOff { .. }, _) => polled_after_end(),
-    }
-}
-
-enum Step<RB> {
-    Return(Result<Response<Guarded<RB, Tally>>, Error>),
+enum Step {
+    /// The answer is the call's, with this verdict.
+    Return(Verdict),
+    /// It is, and has a story to tell.
+    Report(Verdict),
     BackOff(Option<Deadline>),
 }
 
@@ -183,37 +186,44 @@ pub(crate) struct Calling<S, B> {
     kept: Option<Kept<B>>,
 }
 
+impl<S, B> OfCall for Calling<S, B> {
+    fn call(&self) -> Option<&Call> {
+        Some(self.attempts.call())
+    }
+}
+
 impl<S, B: Replay + 'static> Calling<S, B> {
-    /// Begins the first attempt.
-    pub(crate) fn first(
-        request: Request<B>,
+    /// A call whose first attempt is about to begin.
+    pub(crate) fn new(
+        request: &Request<B>,
         joined: Joined,
         shared: Arc<Shared<S>>,
         now: Instant,
-    ) -> (Request<B>, Self) {
+    ) -> Self {
         let policy = &shared.policy;
         let attempts = Attempts::of(policy, joined, request.method(), request.headers(), now);
-        let (mut request, kept) = match attempts.replay_limit(policy) {
-            Some(limit) => {
-                let (request, kept) = Kept::of(request, limit);
-                (request, Some(kept))
-            }
-            None => (request, None),
-        };
-        let mut this = Self {
+        let again = attempts.replay_limit(policy).is_some();
+        Self {
+            kept: again.then(|| Kept::copied(request)).flatten(),
             shared,
             attempts,
-            kept,
-        };
-        this.stamp(&mut request, now);
-        (request, this)
+        }
     }
 
-    pub(crate) const fn attempts(&self) -> &Attempts {
-        &self.attempts
+    /// How much of its body is to be recorded, since it could not be copied.
+    pub(crate) fn to_record(&self) -> Option<usize> {
+        let limit = self.attempts.replay_limit(&self.shared.policy);
+        limit.filter(|_| self.kept.is_none())
     }
 
-    fn stamp(&mut self, request: &mut Request<B>, now: Instant) {
+    pub(crate) fn record(&mut self, request: Request<B>, limit: usize) -> Request<B> {
+        let (request, kept) = Kept::recorded(request, limit);
+        self.kept = Some(kept);
+        request
+    }
+
+    /// Begins an attempt with this request.
+    pub(crate) fn stamp(&mut self, request: &mut Request<B>, now: Instant) {
         // A streamed body was made anew; whatever else was copied carries the call already.
         if find(request).is_none() {
             attach(request, self.attempts.call());
@@ -243,9 +253,9 @@ impl<S, B: Replay + 'static> Calling<S, B> {
     }
 
     /// What follows this answer.
-    fn ended<RB>(&mut self, answer: Result<Response<RB>, Error>) -> Step<RB> {
+    fn ended<RB>(&mut self, answer: &Result<Response<RB>, Error>) -> Step {
         let policy = &self.shared.policy;
-        let verdict = match &answer {
+        let verdict = match answer {
             Ok(response) => policy.settings().classifier.head(response, clock::wall),
             Err(error) => policy.settings().classifier.error(error),
         };
@@ -255,21 +265,21 @@ impl<S, B: Replay + 'static> Calling<S, B> {
         }
         self.attempts
             .succeeded(policy, &verdict, credit, clock::recent);
-        Step::Return(answer.map(|response| Tally::over(policy, response, &verdict)))
+        Step::Return(verdict)
     }
 
     /// Adds this answer to the call's story, of which it may be the end.
     #[cold]
     fn told<RB>(
         &mut self,
-        answer: Result<Response<RB>, Error>,
+        answer: &Result<Response<RB>, Error>,
         verdict: Verdict,
         credit: Credit,
-    ) -> Step<RB> {
+    ) -> Step {
         let now = clock::recent();
         let (policy, replayable) = (&self.shared.policy, self.replayable(answer.is_ok()));
         let classifier = &policy.settings().classifier;
-        let how = match &answer {
+        let how = match answer {
             Ok(response) => How::Answer(response.status(), classifier.answer(response)),
             Err(error) => How::Error(error.kind(), classifier.outcome(error)),
         };
@@ -280,24 +290,21 @@ impl<S, B: Replay + 'static> Calling<S, B> {
             replayable,
         };
         let unit = policy.settings().random.unit();
-        // On the way to another attempt the answer goes here, and with it its connection, before the wait.
         match self.attempts.ended(policy, &ending, now, unit) {
             Next::Again => Step::BackOff(None),
             Next::AgainAfter(wait) => Step::BackOff(Some(Deadline::after(now, wait))),
-            Next::Final => {
-                let answer = self.with_report(answer, &verdict, now);
-                Step::Return(answer.map(|response| Tally::over(policy, response, &verdict)))
-            }
+            Next::Final => Step::Report(verdict),
         }
     }
 
+    /// Puts the story into an answer that has one.
+    #[cold]
     fn with_report<RB>(
         &self,
         answer: Result<Response<RB>, Error>,
         verdict: &Verdict,
-        now: Instant,
     ) -> Result<Response<RB>, Error> {
-        let report = self.attempts.report(now);
+        let report = self.attempts.report(clock::recent());
         match answer {
             Ok(mut response) => {
                 response.extensions_mut().insert(report);
@@ -308,6 +315,11 @@ impl<S, B: Replay + 'static> Calling<S, B> {
                 .with_disposition(verdict.disposition)
                 .with_report(report)),
         }
+    }
+
+    /// Leaves to the body of the call's answer what its head left open.
+    fn over<RB>(&self, response: Response<RB>, verdict: &Verdict) -> Response<Guarded<RB, Tally>> {
+        Tally::over(&self.shared.policy, response, verdict)
     }
 
     fn replayable(&self, answered: bool) -> Replayable {

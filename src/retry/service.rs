@@ -75,8 +75,9 @@ where
             }
         };
         if !joined.call.claim_retry() {
-            let dispatch = self.held.call_for(&joined.call, request);
-            return ResponseFuture::passed_through(dispatch, joined.call);
+            return self
+                .held
+                .call_for(request, joined, ResponseFuture::passed_through);
         }
         let now = clock::recent();
         if joined.call.deadline().has_passed(now) {
@@ -84,9 +85,12 @@ where
             let error = Error::new(ErrorKind::DeadlineExceeded);
             return ResponseFuture::refused(error.with_report(joined.call.report(now)));
         }
-        let (request, calling) = Calling::first(request, joined, Arc::clone(&self.shared), now);
-        let dispatch = self.held.call_for(calling.attempts().call(), request);
-        ResponseFuture::new(dispatch, calling)
+        let mut calling = Calling::new(&request, joined, Arc::clone(&self.shared), now);
+        if let Some(limit) = calling.to_record() {
+            request = calling.record(request, limit);
+        }
+        calling.stamp(&mut request, now);
+        self.held.call_for(request, calling, ResponseFuture::new)
     }
 }
 

@@ -16,7 +16,7 @@ use super::{body::BodyLimit, config::Limits, policy};
 use crate::{
     call::{Call, Deadline, DeadlineHeader, Disposition, Joined, Opened, gave_up},
     clock::{self, LazyTimer},
-    dispatch::{Dispatch, polled_after_end},
+    dispatch::{Dispatch, OfCall, polled_after_end},
     error::{BoxError, Error, ErrorKind},
     guarded::Guarded,
 };
@@ -68,6 +68,7 @@ where
 {
     type Output = Result<Response<Guarded<RB, BodyLimit>>, Error>;
 
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let _scope = clock::enter();
         let mut this = self.project();
@@ -79,8 +80,9 @@ where
         };
         if let Poll::Ready(answer) = this.dispatch.as_mut().poll_for(call, cx) {
             let timer = std::mem::take(this.timer);
-            let limit = |body| limited(body, BodyLimit::new(call, this.limits, timer));
-            return Poll::Ready(answer.map(|response| response.map(limit)));
+            let limit = BodyLimit::new(call, this.limits, timer);
+            let limited = |body| Guarded::maybe(body, limit);
+            return Poll::Ready(answer.map(|response| response.map(limited)));
         }
         if this.limits.covered && !this.dispatch.is_waiting() {
             return Poll::Pending;
@@ -97,13 +99,6 @@ pub(crate) fn expired(call: &Call, kind: ErrorKind) -> Error {
     let report = call.report(clock::now());
     call.settle(call.running_disposition());
     Error::new(kind).with_report(report)
-}
-
-fn limited<B: Body>(body: B, limit: Option<BodyLimit>) -> Guarded<B, BodyLimit> {
-    match limit {
-        Some(limit) => Guarded::new(body, limit),
-        None => Guarded::unguarded(body),
-    }
 }
 
 /// What an attempt keeps to.
@@ -125,6 +120,12 @@ pub(crate) struct Terms {
 pub(crate) struct Told {
     pub(crate) header: DeadlineHeader,
     pub(crate) until: Deadline,
+}
+
+impl OfCall for Terms {
+    fn call(&self) -> Option<&Call> {
+        self.call.as_deref()
+    }
 }
 
 impl Terms {
@@ -219,6 +220,7 @@ where
 {
     type Output = Result<Response<RB>, Error>;
 
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let _scope = clock::enter();
         let mut this = self.project();

@@ -77,12 +77,15 @@ where
         Poll::Ready(Ok(()))
     }
 
+    #[inline(always)]
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let _scope = clock::enter();
         match self.admit(&mut request) {
             Ok(joined) => {
-                let dispatch = self.held.call_for(&joined.call, request);
-                DeadlineFuture::new(dispatch, joined, self.limits)
+                let limits = self.limits;
+                self.held.call_for(request, joined, |dispatch, joined| {
+                    DeadlineFuture::new(dispatch, joined, limits)
+                })
             }
             Err(error) => {
                 self.held.release();
@@ -181,16 +184,11 @@ where
         Poll::Ready(Ok(()))
     }
 
+    #[inline(always)]
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let _scope = clock::enter();
         match self.admit(&mut request) {
-            Ok(terms) => {
-                let dispatch = match &terms.call {
-                    Some(call) => self.held.call_for(call, request),
-                    None => self.held.call(request),
-                };
-                AttemptFuture::new(dispatch, terms)
-            }
+            Ok(terms) => self.held.call_for(request, terms, AttemptFuture::new),
             Err(error) => {
                 self.held.release();
                 AttemptFuture::refused(error)

@@ -91,18 +91,13 @@ pub(crate) struct Claim {
     pub(crate) permit: Permit,
 }
 
-/// Picks an endpoint and takes a place on it; `None` if all that it may go to are full.
-pub(crate) fn claim(
-    shared: &Shared,
-    set: &Set,
-    wish: &Wish<'_>,
-    draw: &mut dyn FnMut() -> u64,
-) -> Option<Claim> {
+/// Picks an endpoint by random bits and takes a place on it; `None` if all that it may go to are full.
+pub(crate) fn claim(shared: &Shared, set: &Set, wish: &Wish<'_>, seed: u64) -> Option<Claim> {
     let field = Look::new(shared, set, wish);
-    if let Some(probe) = probe(&field, wish) {
+    if let Some(probe) = probe(&field) {
         return Some(probe);
     }
-    let mut draws = Draws::new(draw);
+    let mut draws = Draws::new(seed);
     loop {
         let index = pick::choose(&shared.rules.pick, &shared.turns, &field, &mut draws)?;
         let seat = set.seats.get(index)?;
@@ -118,16 +113,15 @@ pub(crate) fn claim(
 pub(crate) fn untried(shared: &Shared, set: &Set, wish: &Wish<'_>) -> usize {
     let look = Look::new(shared, set, wish);
     let free = |index: &usize| {
-        let seen = look.seen(*index);
-        seen.usable && seen.tried != Tried::Endpoint
+        let seen = look.place(*index).map(|seat| look.seen(seat));
+        seen.is_some_and(|seen| seen.usable && seen.tried != Tried::Endpoint)
     };
     (0..set.len()).filter(free).take(COUNTED_UNTRIED).count()
 }
 
 /// The place on an ejected endpoint whose time is over, if there is one.
-fn probe(field: &Look<'_>, wish: &Wish<'_>) -> Option<Claim> {
-    let (shared, set) = (field.shared, field.set);
-    let age = shared.age(wish.now);
+fn probe(field: &Look<'_>) -> Option<Claim> {
+    let (shared, set, wish, age) = (field.shared, field.set, field.wish, field.age);
     if !shared.ejected.probe_may_be_due(wish.caller, age) {
         return None;
     }
@@ -150,10 +144,10 @@ fn enter(field: &Look<'_>, index: usize, seat: &Seat, permit: Permit) -> Option<
     if seat.stats.load.enter(shared.rules.max_in_flight) {
         return Some(field.take(index, seat, permit));
     }
-    let age = shared.age(field.now);
+    let (ejected, rule) = (&shared.ejected, &shared.rules.ejection);
     seat.stats
         .health
-        .abandoned(permit, &shared.ejected, &shared.rules.ejection, age);
+        .abandoned(permit, ejected, rule, field.age);
     None
 }
 
@@ -161,25 +155,25 @@ fn enter(field: &Look<'_>, index: usize, seat: &Seat, permit: Permit) -> Option<
 struct Look<'a> {
     shared: &'a Shared,
     set: &'a Set,
-    now: Instant,
+    wish: &'a Wish<'a>,
+    /// Of the balancer, at this moment.
+    age: Duration,
     tick: Tick,
-    tried: TriedSet,
     zones: [Option<&'a Arc<str>>; REMEMBERED],
-    within: Option<&'a Confinement>,
     panic: bool,
 }
 
 impl<'a> Look<'a> {
-    fn new(shared: &'a Shared, set: &'a Set, wish: &Wish<'a>) -> Self {
+    fn new(shared: &'a Shared, set: &'a Set, wish: &'a Wish<'a>) -> Self {
         let panic = shared.ejected.is_panic(set.len(), &shared.rules.ejection);
+        let age = shared.age(wish.now);
         Self {
             shared,
             set,
-            now: wish.now,
-            tick: shared.tick(wish.now),
-            tried: wish.tried,
+            wish,
+            age,
+            tick: Tick::after(age),
             zones: zones(set, &wish.tried),
-            within: wish.within,
             // Rather one of those that fail than one where the key is not known.
             panic: panic || wish.within.is_some_and(|place| all_are_out(set, place)),
         }
@@ -187,7 +181,7 @@ impl<'a> Look<'a> {
 
     /// Whether the call may go there.
     fn admits(&self, seat: &Seat) -> bool {
-        self.within.is_none_or(|place| seat.lies_in(place))
+        self.wish.within.is_none_or(|place| seat.lies_in(place))
     }
 
     fn take(&self, index: usize, seat: &Seat, permit: Permit) -> Claim {
@@ -200,14 +194,10 @@ impl<'a> Look<'a> {
         }
     }
 
-    fn seat(&self, index: usize) -> Option<&'a Seat> {
-        self.set.seats.get(index)
-    }
-
     fn tried(&self, seat: &Seat) -> Tried {
-        if self.tried.is_empty() {
+        if self.wish.tried.is_empty() {
             Tried::Nothing
-        } else if self.tried.contains(seat.stats.serial) {
+        } else if self.wish.tried.contains(seat.stats.serial) {
             Tried::Endpoint
         } else if seat.endpoint.zone().is_some() && self.zones.contains(&seat.endpoint.zone()) {
             Tried::Zone
@@ -236,13 +226,9 @@ fn zones<'a>(set: &'a Set, tried: &TriedSet) -> [Option<&'a Arc<str>>; REMEMBERE
     zones
 }
 
-const BARRED: Seen = Seen {
-    usable: false,
-    tried: Tried::Endpoint,
-    kept: 0.0,
-};
+impl<'a> Field for Look<'a> {
+    type Place = &'a Seat;
 
-impl Field for Look<'_> {
     fn len(&self) -> usize {
         self.set.len()
     }
@@ -251,43 +237,38 @@ impl Field for Look<'_> {
         &self.set.weights
     }
 
-    fn seen(&self, index: usize) -> Seen {
-        let Some(seat) = self.seat(index).filter(|seat| self.admits(seat)) else {
-            return BARRED;
-        };
-        let stats = &seat.stats;
+    fn place(&self, index: usize) -> Option<&'a Seat> {
+        self.set.seats.get(index)
+    }
+
+    fn seen(&self, seat: &'a Seat) -> Seen {
+        let (stats, rules) = (&seat.stats, &self.shared.rules);
         Seen {
             usable: (self.panic || !stats.health.is_out())
-                && stats.load.in_flight() < self.shared.rules.max_in_flight,
+                && stats.load.in_flight() < rules.max_in_flight
+                && self.admits(seat),
             tried: self.tried(seat),
-            kept: slow_start::kept(&self.shared.rules.slow_start, stats.joined, self.now),
+            kept: slow_start::kept(&rules.slow_start, stats.joined, self.wish.now),
         }
     }
 
-    fn in_flight(&self, index: usize) -> u32 {
-        self.seat(index)
-            .map_or(u32::MAX, |seat| seat.stats.load.in_flight())
+    fn in_flight(&self, seat: &'a Seat) -> u32 {
+        seat.stats.load.in_flight()
     }
 
-    fn cost(&self, index: usize) -> f32 {
+    fn cost(&self, seat: &'a Seat) -> f32 {
         let Shared { load, forget, .. } = self.shared;
-        let cost = |seat: &Seat| seat.stats.load.cost(self.tick, load, *forget);
-        self.seat(index).map_or(f32::INFINITY, cost)
+        seat.stats.load.cost(self.tick, load, *forget)
     }
 
-    fn penalty(&self, index: usize) -> f32 {
-        let penalty = |seat: &Seat| seat.stats.load.penalty(self.tick, self.shared.forget);
-        self.seat(index).map_or(1.0, penalty)
+    fn penalty(&self, seat: &'a Seat) -> f32 {
+        seat.stats.load.penalty(self.tick, self.shared.forget)
     }
 
-    fn claim_revisit(&self, index: usize, cost: f32) -> bool {
-        let claim = |seat: &Seat| {
-            seat.stats
-                .load
-                .claim_revisit(cost, self.tick, &self.shared.load)
-        };
+    fn claim_revisit(&self, seat: &'a Seat, cost: f32) -> bool {
+        let (load, set) = (&seat.stats.load, &self.shared.load);
         // Not with a call that failed already.
-        self.tried.is_empty() && self.seat(index).is_some_and(claim)
+        self.wish.tried.is_empty() && load.claim_revisit(cost, self.tick, set)
     }
 }
 
@@ -368,12 +349,9 @@ mod tests {
         }
 
         fn claim(&mut self, within: Option<&Confinement>) -> Option<Claim> {
+            self.draws += 1;
             let wish = self.wish(within);
-            let draws = &mut self.draws;
-            claim(&self.shared, &self.set, &wish, &mut || {
-                *draws = draws.wrapping_add(0x9e37_79b9_7f4a_7c15);
-                *draws
-            })
+            claim(&self.shared, &self.set, &wish, self.draws)
         }
 
         fn ticket(&self, claim: Claim) -> Ticket {

@@ -1,24 +1,21 @@
-//! Random numbers as a policy takes them: bits from outside, used up by halves.
+//! Random numbers as a pick takes them: a stream from one draw.
 
-/// A source of 64-bit draws that hands out 32 bits at a time.
-pub(crate) struct Draws<'a> {
-    source: &'a mut dyn FnMut() -> u64,
-    left: Option<u32>,
-}
+/// Random bits from one seed (SplitMix64): a pick needs a dozen numbers, and a draw from the generator that the
+/// operating system seeded costs as much as all of them.
+pub(crate) struct Draws(u64);
 
-impl<'a> Draws<'a> {
-    pub(crate) fn new(source: &'a mut dyn FnMut() -> u64) -> Self {
-        Self { source, left: None }
+impl Draws {
+    pub(crate) const fn new(seed: u64) -> Self {
+        Self(seed)
     }
 
     /// 32 random bits.
     pub(crate) fn bits(&mut self) -> u32 {
-        if let Some(half) = self.left.take() {
-            return half;
-        }
-        let drawn = (self.source)();
-        self.left = Some((drawn >> 32) as u32);
-        drawn as u32
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed >> 32) as u32
     }
 
     /// A number in [0, 1).

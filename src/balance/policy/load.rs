@@ -240,8 +240,6 @@ fn seconds(took: Duration) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
 
     const MS: fn(u64) -> Duration = Duration::from_millis;
@@ -251,8 +249,7 @@ mod tests {
     }
 
     fn at(ms: u64) -> Tick {
-        let base = Instant::now();
-        Tick::at(base, base + MS(ms))
+        Tick::after(MS(ms))
     }
 
     fn warm() -> (Load, SetLoad) {

@@ -16,16 +16,20 @@ const REPEATS: usize = 8;
 
 /// What a pick has to know of the set.
 pub(crate) trait Field {
+    /// An endpoint, looked up once.
+    type Place: Copy;
+
     fn len(&self) -> usize;
     fn weights(&self) -> &Weights;
-    fn seen(&self, index: usize) -> Seen;
-    fn in_flight(&self, index: usize) -> u32;
+    fn place(&self, index: usize) -> Option<Self::Place>;
+    fn seen(&self, place: Self::Place) -> Seen;
+    fn in_flight(&self, place: Self::Place) -> u32;
     /// The latency to expect.
-    fn cost(&self, index: usize) -> f32;
+    fn cost(&self, place: Self::Place) -> f32;
     /// The factor for recent failures.
-    fn penalty(&self, index: usize) -> f32;
+    fn penalty(&self, place: Self::Place) -> f32;
     /// Whether this pick shall go there because nobody has for long. True for one caller.
-    fn claim_revisit(&self, index: usize, cost: f32) -> bool;
+    fn claim_revisit(&self, place: Self::Place, cost: f32) -> bool;
 }
 
 /// What bars a candidate.
@@ -60,7 +64,7 @@ enum Tier {
 impl Tier {
     const ALL: [Self; 4] = [Self::Kept, Self::Fresh, Self::Untried, Self::Usable];
 
-    fn admits(self, seen: Seen, draws: &mut Draws<'_>) -> bool {
+    fn admits(self, seen: Seen, draws: &mut Draws) -> bool {
         seen.usable
             && match self {
                 Self::Kept => {
@@ -78,7 +82,7 @@ pub(crate) fn choose<F: Field>(
     pick: &Pick,
     turns: &AtomicU64,
     field: &F,
-    draws: &mut Draws<'_>,
+    draws: &mut Draws,
 ) -> Option<usize> {
     if field.len() == 0 {
         return None;
@@ -87,58 +91,51 @@ pub(crate) fn choose<F: Field>(
         Way::RoundRobin => in_turn(turns, field, tier, draws),
         Way::Random => any(field, tier, draws),
         Way::LeastInFlight => least_in_flight(field, tier, draws),
-        Way::Choices(d) => {
-            let sample = sample(field, d, tier, draws);
-            least(field, sample.as_slice(), [1.0; MOST], 1.0)
-        }
-        Way::Cost(d) => least_cost(
-            field,
-            sample(field, d, tier, draws).as_slice(),
-            pick.times() as f32,
-        ),
+        Way::Choices(d) => Sample::of(field, tier, None).least_of(d, draws),
+        Way::Cost(d) => Sample::of(field, tier, Some(pick.times() as f32)).least_of(d, draws),
     })
 }
 
-fn in_turn<F: Field>(
-    turns: &AtomicU64,
-    field: &F,
-    tier: Tier,
-    draws: &mut Draws<'_>,
-) -> Option<usize> {
+/// The endpoint at an index, if this tier lets it through.
+fn admitted<F: Field>(field: &F, index: usize, tier: Tier, draws: &mut Draws) -> Option<F::Place> {
+    let place = field.place(index)?;
+    tier.admits(field.seen(place), draws).then_some(place)
+}
+
+fn in_turn<F: Field>(turns: &AtomicU64, field: &F, tier: Tier, draws: &mut Draws) -> Option<usize> {
     let mut at = 0;
     // Taking another turn, and not the neighbour: else the neighbour of a barred endpoint would get twice its share.
     for _ in 0..REPEATS {
         at = field
             .weights()
             .turn(field.len(), turns.fetch_add(1, Ordering::Relaxed));
-        if tier.admits(field.seen(at), draws) {
+        if admitted(field, at, tier, draws).is_some() {
             return Some(at);
         }
     }
-    walk(field.len(), at).find(|index| tier.admits(field.seen(*index), draws))
+    walk(field.len(), at).find(|index| admitted(field, *index, tier, draws).is_some())
 }
 
-fn any<F: Field>(field: &F, tier: Tier, draws: &mut Draws<'_>) -> Option<usize> {
+fn any<F: Field>(field: &F, tier: Tier, draws: &mut Draws) -> Option<usize> {
     for _ in 0..REPEATS {
         let at = field.weights().draw(field.len(), draws);
-        if tier.admits(field.seen(at), draws) {
+        if admitted(field, at, tier, draws).is_some() {
             return Some(at);
         }
     }
-    walk(field.len(), draws.below(field.len())).find(|index| tier.admits(field.seen(*index), draws))
+    walk(field.len(), draws.below(field.len()))
+        .find(|index| admitted(field, *index, tier, draws).is_some())
 }
 
 /// All of them, ties by weight.
-fn least_in_flight<F: Field>(field: &F, tier: Tier, draws: &mut Draws<'_>) -> Option<usize> {
+fn least_in_flight<F: Field>(field: &F, tier: Tier, draws: &mut Draws) -> Option<usize> {
     let (mut best, mut least, mut tied) = (None, f32::INFINITY, 0.0);
     for index in 0..field.len() {
-        if !tier.admits(field.seen(index), draws) {
+        let Some(place) = admitted(field, index, tier, draws) else {
             continue;
-        }
-        let (score, weight) = (
-            field.penalty(index) * crowd(field, index),
-            field.weights().relative(index),
-        );
+        };
+        let weight = field.weights().relative(index);
+        let score = field.penalty(place) * crowd(field.in_flight(place), weight);
         if score < least {
             (best, least, tied) = (Some(index), score, weight);
         } else if score == least {
@@ -151,92 +148,121 @@ fn least_in_flight<F: Field>(field: &F, tier: Tier, draws: &mut Draws<'_>) -> Op
     best
 }
 
-fn least_cost<F: Field>(field: &F, candidates: &[usize], tolerance: f32) -> Option<usize> {
-    let mut costs = [0.0; MOST];
-    for (slot, index) in costs.iter_mut().zip(candidates) {
-        *slot = field.cost(*index);
-        if field.claim_revisit(*index, *slot) {
-            return Some(*index);
-        }
-    }
-    least(field, candidates, costs, tolerance)
-}
-
-/// The first of those with the least `cost x (calls in flight / weight + 1)`.
-///
-/// Candidates come in an order drawn by weight, so ties end in shares by weight. Dividing the whole by the weight
-/// instead would send every call of a calm client to the heaviest endpoint.
-fn least<F: Field>(
-    field: &F,
-    candidates: &[usize],
-    mut costs: [f32; MOST],
-    tolerance: f32,
-) -> Option<usize> {
-    let mut lowest = f32::INFINITY;
-    for (cost, index) in costs.iter_mut().zip(candidates) {
-        *cost *= field.penalty(*index);
-        lowest = lowest.min(*cost);
-    }
-    let (mut best, mut least) = (None, f32::INFINITY);
-    for (cost, index) in costs.iter().zip(candidates) {
-        let cost = if *cost <= lowest * tolerance {
-            lowest
-        } else {
-            *cost
-        };
-        let score = cost * crowd(field, *index);
-        if score < least || best.is_none() {
-            (best, least) = (Some(*index), score);
-        }
-    }
-    best
-}
-
-fn crowd<F: Field>(field: &F, index: usize) -> f32 {
-    field.in_flight(index) as f32 / field.weights().relative(index) + 1.0
+fn crowd(in_flight: u32, weight: f32) -> f32 {
+    in_flight as f32 / weight + 1.0
 }
 
 /// Up to `d` distinct candidates of a tier in random order.
-struct Sample {
-    indices: [usize; MOST],
+struct Sample<'a, F> {
+    field: &'a F,
+    tier: Tier,
+    /// By latency, where costs up to so many times the least count as equal.
+    tolerance: Option<f32>,
+    candidates: [Candidate; MOST],
     len: usize,
+    /// The least cost of them all.
+    lowest: f32,
 }
 
-impl Sample {
-    fn as_slice(&self) -> &[usize] {
-        &self.indices[..self.len]
+#[derive(Clone, Copy, Default)]
+struct Candidate {
+    index: usize,
+    cost: f32,
+    crowd: f32,
+}
+
+impl<'a, F: Field> Sample<'a, F> {
+    fn of(field: &'a F, tier: Tier, tolerance: Option<f32>) -> Self {
+        Self {
+            field,
+            tier,
+            tolerance,
+            candidates: [Candidate::default(); MOST],
+            len: 0,
+            lowest: f32::INFINITY,
+        }
     }
 
-    fn add(&mut self, index: usize) {
-        self.indices[self.len] = index;
+    fn candidates(&self) -> &[Candidate] {
+        &self.candidates[..self.len]
+    }
+
+    /// The best of `d` candidates, or one that nobody has visited for long.
+    fn least_of(mut self, d: usize, draws: &mut Draws) -> Option<usize> {
+        self.fill(d, draws).or_else(|| self.least())
+    }
+
+    /// Draws candidates; an index if one of them is to be visited whatever the others are like.
+    fn fill(&mut self, d: usize, draws: &mut Draws) -> Option<usize> {
+        let size = self.field.len();
+        let wanted = d.min(size).min(MOST);
+        for _ in 0..wanted * DRAWS_PER_CANDIDATE {
+            if self.len == wanted {
+                return None;
+            }
+            let index = self.field.weights().draw(size, draws);
+            if self.add(index, draws) {
+                return Some(index);
+            }
+        }
+        for index in walk(size, draws.below(size)) {
+            if self.len == wanted {
+                break;
+            }
+            if self.add(index, draws) {
+                return Some(index);
+            }
+        }
+        None
+    }
+
+    /// Adds a candidate unless it is one already or barred; `true` if it is to be visited.
+    fn add(&mut self, index: usize, draws: &mut Draws) -> bool {
+        let (field, known) = (self.field, |known: &Candidate| known.index == index);
+        if self.candidates().iter().any(known) {
+            return false;
+        }
+        let Some(place) = admitted(field, index, self.tier, draws) else {
+            return false;
+        };
+        let mut cost = 1.0;
+        if self.tolerance.is_some() {
+            cost = field.cost(place);
+            if field.claim_revisit(place, cost) {
+                return true;
+            }
+        }
+        cost *= field.penalty(place);
+        self.lowest = self.lowest.min(cost);
+        self.candidates[self.len] = Candidate {
+            index,
+            cost,
+            crowd: crowd(field.in_flight(place), field.weights().relative(index)),
+        };
         self.len += 1;
+        false
     }
-}
 
-fn sample<F: Field>(field: &F, d: usize, tier: Tier, draws: &mut Draws<'_>) -> Sample {
-    let mut sample = Sample {
-        indices: [0; MOST],
-        len: 0,
-    };
-    let wanted = d.min(field.len()).min(MOST);
-    for _ in 0..wanted * DRAWS_PER_CANDIDATE {
-        if sample.len == wanted {
-            return sample;
+    /// The first of those with the least `cost x (calls in flight / weight + 1)`.
+    ///
+    /// Candidates come in an order drawn by weight, so ties end in shares by weight. Dividing the whole by the weight
+    /// instead would send every call of a calm client to the heaviest endpoint.
+    fn least(&self) -> Option<usize> {
+        let alike = self.lowest * self.tolerance.unwrap_or(1.0);
+        let (mut best, mut least) = (None, f32::INFINITY);
+        for candidate in self.candidates() {
+            let cost = if candidate.cost <= alike {
+                self.lowest
+            } else {
+                candidate.cost
+            };
+            let score = cost * candidate.crowd;
+            if score < least || best.is_none() {
+                (best, least) = (Some(candidate.index), score);
+            }
         }
-        let index = field.weights().draw(field.len(), draws);
-        if !sample.as_slice().contains(&index) && tier.admits(field.seen(index), draws) {
-            sample.add(index);
-        }
+        best
     }
-    for index in walk(field.len(), draws.below(field.len())) {
-        if sample.len == wanted {
-            break;
-        }
-        if !sample.as_slice().contains(&index) && tier.admits(field.seen(index), draws) {
-            sample.add(index);
-        }
-    }
-    sample
 }
 
 /// All indices below `n`, from `start` on and round.

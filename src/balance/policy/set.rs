@@ -67,7 +67,7 @@ impl Shared {
     }
 
     pub(crate) fn tick(&self, now: Instant) -> Tick {
-        Tick::at(self.base, now)
+        Tick::after(self.age(now))
     }
 
     /// The instant this long after the start of the balancer; `None` if no clock reaches it.

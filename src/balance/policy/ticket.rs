@@ -14,6 +14,7 @@ use crate::{
     call::Deadline,
     classify::Class,
     error::{Error, ErrorKind},
+    stats::ewma::Tick,
 };
 
 /// A good head is final for load and ejection after a frame this much later: a stream that runs is no open question.
@@ -233,7 +234,8 @@ impl Ticket {
         self.stage = Stage::Settled { took };
         let (shared, permit) = (&*self.shared, self.claim.permit);
         let (ejected, rule) = (&shared.ejected, &shared.rules.ejection);
-        let (tick, age) = (shared.tick(now), shared.age(now));
+        let age = shared.age(now);
+        let tick = Tick::after(age);
         match outcome {
             Outcome::Success => {
                 stats.load.success(took, tick, &shared.load, shared.forget);

@@ -29,7 +29,7 @@ impl Weights {
     }
 
     /// An index below `n`, by chance.
-    pub(crate) fn draw(&self, n: usize, draws: &mut Draws<'_>) -> usize {
+    pub(crate) fn draw(&self, n: usize, draws: &mut Draws) -> usize {
         match self {
             Self::Equal => draws.below(n),
             Self::Sums(sums) => locate(sums, draws.unit()),

@@ -159,12 +159,12 @@ impl Client {
         request: reqwest::Request,
         policy: CallPolicy,
     ) -> Result<reqwest::Response, Error> {
-        self.call(request::taken_over(self.home(), request, policy)?)
-            .await
+        let request = request::taken_over(self.home(), request, policy)?;
+        self.clone().call(request).await
     }
 
-    pub(super) async fn call(&self, request: Request<Body>) -> Result<reqwest::Response, Error> {
-        let response = self.service.clone().oneshot(request).await?;
+    pub(super) async fn call(mut self, request: Request<Body>) -> Result<reqwest::Response, Error> {
+        let response = self.service.ready().await?.call(request).await?;
         Ok(response.into())
     }
 

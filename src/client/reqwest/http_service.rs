@@ -91,7 +91,7 @@ impl HttpService {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let mut request = converted(request.map(body::into_reqwest))?;
+        let mut request = converted(request)?;
         tls::check(request.url().scheme())?;
         if let Some(route) = &self.route {
             route.apply(&mut request);
@@ -102,9 +102,14 @@ impl HttpService {
 
 /// Moves a request over; its URL is parsed only if the client's edge did not send it along, or if a layer in
 /// between changed the URI.
-fn converted(request: Request<reqwest::Body>) -> Result<reqwest::Request, Error> {
+fn converted<B>(request: Request<B>) -> Result<reqwest::Request, Error>
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
     absolute(request.uri())?;
-    let Some(known) = request.extensions().get::<Arc<Known>>().cloned() else {
+    let Some(known) = Known::find(&request) else {
+        let request = request.map(body::into_reqwest);
         return request.try_into().map_err(evidence::witness);
     };
     let unchanged = known.is_of(request.uri());
@@ -117,7 +122,7 @@ fn converted(request: Request<reqwest::Body>) -> Result<reqwest::Request, Error>
     let mut request = reqwest::Request::new(parts.method, url);
     *request.version_mut() = parts.version;
     *request.headers_mut() = parts.headers;
-    *request.body_mut() = Some(body);
+    *request.body_mut() = Some(body::into_reqwest(body));
     *request.timeout_mut() = known.timeout;
     Ok(request)
 }
@@ -244,9 +249,13 @@ fn received(response: reqwest::Response, port: Option<u16>) -> Response<reqwest:
         let _ = url.set_port(port);
     }
     let mut response = Response::from(response);
-    let mut carrier = http::response::Builder::new().url(url);
+    // Only a builder takes the URL: it is lent the extensions for that.
+    let mut carrier = http::response::Builder::new();
     if let Some(extensions) = carrier.extensions_mut() {
-        response.extensions_mut().extend(mem::take(extensions));
+        mem::swap(extensions, response.extensions_mut());
+    }
+    if let Some(extensions) = carrier.url(url).extensions_mut() {
+        mem::swap(extensions, response.extensions_mut());
     }
     response
 }

@@ -1,4 +1,4 @@
-use std::{any::type_name, fmt, sync::Arc, time::Duration};
+use std::{any::type_name, fmt, time::Duration};
 
 use http::{
     HeaderMap, HeaderValue, Method, Request, Uri,
@@ -279,9 +279,7 @@ fn addressed(
             "a URL of at most 65,534 bytes that HTTP can carry",
         ))
     })?;
-    request
-        .extensions_mut()
-        .insert(Arc::new(Known { url, timeout }));
+    Known { url, timeout }.attach(&mut request);
     Ok(request)
 }
 
@@ -575,7 +573,7 @@ mod tests {
         *request.timeout_mut() = Some(Duration::from_secs(7));
         let copy = request.try_clone().expect("a body in memory");
         let taken = taken_over(payments().home(), copy, CallPolicy::new()).expect("of the origin");
-        let known = taken.extensions().get::<Arc<Known>>().expect("known");
+        let known = Known::find(&taken).expect("known");
         assert_eq!(known.timeout, Some(Duration::from_secs(7)));
         assert!(taken.body().as_bytes().is_some() && known.is_of(taken.uri()));
         let reply = payments()

@@ -1,11 +1,11 @@
 //! Where a request goes: the URL that a caller wrote, checked and joined.
 
-use std::time::Duration;
+use std::{any::Any, sync::Arc, time::Duration};
 
-use http::Uri;
+use http::{Request, Uri};
 use url::Url;
 
-use crate::{discover::Origin, error::InvalidSetting};
+use crate::{call::Body, discover::Origin, error::InvalidSetting};
 
 /// What the client's edge knows of a request beyond http's types, for the adapter below the layers.
 #[derive(Clone, Debug)]
@@ -17,6 +17,25 @@ pub(super) struct Known {
 }
 
 impl Known {
+    /// Sends it along: in the body, where it costs one allocation, or in the extensions, which a stream that is
+    /// recorded keeps and its body does not.
+    pub(super) fn attach(self, request: &mut Request<Body>) {
+        let this = Arc::new(self);
+        if request.body().as_bytes().is_some() {
+            request.body_mut().set_edge(this);
+        } else {
+            request.extensions_mut().insert(this);
+        }
+    }
+
+    /// What was sent along with this request.
+    pub(super) fn find<B: 'static>(request: &Request<B>) -> Option<Arc<Self>> {
+        let ours = (request.body() as &dyn Any).downcast_ref::<Body>();
+        let edge = ours.and_then(Body::edge).map(Arc::clone);
+        edge.and_then(|edge| edge.downcast().ok())
+            .or_else(|| request.extensions().get().cloned())
+    }
+
     /// Whether this still is the URL of `uri`: a layer in between may have changed it.
     pub(super) fn is_of(&self, uri: &Uri) -> bool {
         let (Some(scheme), Some(authority), Some(path)) =

@@ -41,26 +41,31 @@ impl Plain {
 }
 
 impl Field for Plain {
+    type Place = usize;
+
     fn len(&self) -> usize {
         self.loads.len()
     }
     fn weights(&self) -> &Weights {
         &self.weights
     }
-    fn seen(&self, index: usize) -> Seen {
-        self.seen[index]
+    fn place(&self, index: usize) -> Option<usize> {
+        Some(index)
     }
-    fn in_flight(&self, index: usize) -> u32 {
-        self.loads[index]
+    fn seen(&self, place: usize) -> Seen {
+        self.seen[place]
     }
-    fn cost(&self, index: usize) -> f32 {
-        self.costs[index]
+    fn in_flight(&self, place: usize) -> u32 {
+        self.loads[place]
     }
-    fn penalty(&self, index: usize) -> f32 {
-        self.penalties[index]
+    fn cost(&self, place: usize) -> f32 {
+        self.costs[place]
     }
-    fn claim_revisit(&self, index: usize, _cost: f32) -> bool {
-        self.revisit.get() == Some(index)
+    fn penalty(&self, place: usize) -> f32 {
+        self.penalties[place]
+    }
+    fn claim_revisit(&self, place: usize, _cost: f32) -> bool {
+        self.revisit.get() == Some(place)
     }
 }
 
@@ -82,18 +87,8 @@ const BY_LOAD: [Pick; 5] = [
     Pick::least_in_flight(),
 ];
 
-fn splitmix(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
-
 fn shares(pick: &Pick, field: &Plain, picks: usize) -> Vec<f64> {
-    let (mut state, turns) = (7, AtomicU64::new(3));
-    let mut source = || splitmix(&mut state);
-    let mut draws = Draws::new(&mut source);
+    let (mut draws, turns) = (Draws::new(7), AtomicU64::new(3));
     let mut count = vec![0usize; field.len()];
     for _ in 0..picks {
         count[choose(pick, &turns, field, &mut draws).expect("somebody is usable")] += 1;
@@ -141,12 +136,12 @@ fn of_two_the_lighter_is_always_taken() {
 fn candidates_are_distinct() {
     for n in 1..12 {
         for d in 1..=n {
-            let (field, mut state) = (Plain::of(n), 1);
-            let mut source = || splitmix(&mut state);
-            let mut draws = Draws::new(&mut source);
+            let (field, mut draws) = (Plain::of(n), Draws::new(1));
             for _ in 0..200 {
-                let sample = sample(&field, d, Tier::Kept, &mut draws);
-                let mut sorted = sample.as_slice().to_vec();
+                let mut sample = Sample::of(&field, Tier::Kept, None);
+                assert_eq!(sample.fill(d, &mut draws), None);
+                let indices = sample.candidates().iter().map(|one| one.index);
+                let mut sorted: Vec<_> = indices.collect();
                 sorted.sort_unstable();
                 sorted.dedup();
                 assert_eq!(sorted.len(), d);
@@ -295,7 +290,7 @@ fn an_endpoint_that_claims_a_visit_gets_it() {
 
 #[test]
 fn nobody_usable_is_nobody_picked() {
-    let (turns, mut source) = (AtomicU64::new(0), || 5);
+    let (turns, mut draws) = (AtomicU64::new(0), Draws::new(5));
     for pick in ALL {
         let barred = Plain {
             seen: vec![
@@ -307,7 +302,6 @@ fn nobody_usable_is_nobody_picked() {
             ],
             ..Plain::of(3)
         };
-        let mut draws = Draws::new(&mut source);
         assert_eq!(choose(&pick, &turns, &barred, &mut draws), None);
         assert_eq!(choose(&pick, &turns, &Plain::of(0), &mut draws), None);
     }
@@ -319,29 +313,20 @@ fn costs_without_end_still_yield_an_endpoint() {
         costs: vec![f32::INFINITY; 2],
         ..Plain::of(2)
     };
-    let (turns, mut source) = (AtomicU64::new(0), || 5);
-    assert!(
-        choose(
-            &Pick::least_cost(),
-            &turns,
-            &field,
-            &mut Draws::new(&mut source)
-        )
-        .is_some()
-    );
+    let turns = AtomicU64::new(0);
+    assert!(choose(&Pick::least_cost(), &turns, &field, &mut Draws::new(5)).is_some());
 }
 
 proptest! {
     /// Whatever bars endpoints, whatever the draws are: a usable one is found, and no barred one is.
     #[test]
     fn a_usable_endpoint_is_always_found(
-        usable in prop::collection::vec(proptest::bool::ANY, 1..200), seed: u64, constant: bool, which in 0usize..7,
+        usable in prop::collection::vec(proptest::bool::ANY, 1..200), seed: u64, which in 0usize..7,
     ) {
         let seen = usable.iter().map(|usable| Seen { usable: *usable, ..FREE }).collect();
         let field = Plain { seen, ..Plain::of(usable.len()) };
-        let (turns, mut state) = (AtomicU64::new(seed), seed);
-        let mut source = || if constant { seed } else { splitmix(&mut state) };
-        let picked = choose(&ALL[which], &turns, &field, &mut Draws::new(&mut source));
+        let turns = AtomicU64::new(seed);
+        let picked = choose(&ALL[which], &turns, &field, &mut Draws::new(seed));
         prop_assert_eq!(picked.is_some(), usable.contains(&true));
         prop_assert!(picked.is_none_or(|picked| usable[picked]));
     }

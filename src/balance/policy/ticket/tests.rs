@@ -69,8 +69,7 @@ impl Bench {
             caller: Caller::Any,
             limit: None,
         };
-        let claim =
-            claim(&self.shared, &self.shared.set.load(), &wish, &mut || 0).expect("nobody is full");
+        let claim = claim(&self.shared, &self.shared.set.load(), &wish, 0).expect("nobody is full");
         Ticket::new(Arc::clone(&self.shared), claim, self.start, terms)
     }
 
@@ -244,7 +243,7 @@ fn success_of_a_probe_starts_the_measures_again_at_the_mean() {
         caller: Caller::Any,
         limit: None,
     };
-    let claim = claim(&bench.shared, &bench.shared.set.load(), &wish, &mut || 0).expect("a probe");
+    let claim = claim(&bench.shared, &bench.shared.set.load(), &wish, 0).expect("a probe");
     let terms = Terms {
         deadline: Deadline::NEVER,
         slow: None,
