@@ -19,14 +19,21 @@ use evenkeel::{
     Body,
     testkit::{
         Scripted, ScriptedBody,
-        contract::{Contract, Suite},
+        contract::{self, Contract, Suite},
     },
 };
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 use tokio::{sync::Semaphore, time::sleep};
-use tower::{BoxError, Layer, Service, ServiceExt, buffer::Buffer, timeout::TimeoutLayer};
+use tower::{
+    BoxError, Layer, Service, ServiceExt,
+    buffer::Buffer,
+    limit::ConcurrencyLimitLayer,
+    load_shed::LoadShedLayer,
+    timeout::TimeoutLayer,
+    util::{BoxCloneSyncService, MapRequestLayer},
+};
 
 type AnyBody = UnsyncBoxBody<Bytes, BoxError>;
 type Answer = Result<Response<AnyBody>, BoxError>;
@@ -103,12 +110,34 @@ where
 #[test]
 fn layers_without_a_fault_break_nothing() {
     Suite::new(Plain::new(forward)).check();
-    Suite::new(|inner| TimeoutLayer::new(Duration::from_secs(9)).layer(inner))
-        .without(Contract::HoldsNoPlace)
+    contract::check(|inner| TimeoutLayer::new(Duration::from_secs(9)).layer(inner));
+    contract::check(|inner| MapRequestLayer::new(|request| request).layer(inner));
+    contract::check(|inner: Scripted| {
+        let inner = ServiceExt::<Request<Body>>::map_err(inner, BoxError::from);
+        BoxCloneSyncService::<Request<Body>, _, BoxError>::new(inner)
+    });
+    for slots in [1, 3] {
+        Suite::new(move |inner| ConcurrencyLimitLayer::new(slots).layer(inner))
+            .slots(slots)
+            .check();
+    }
+    Suite::new(|inner| LoadShedLayer::new().layer(inner))
+        .without(Contract::WaitsForReadiness)
+        .without(Contract::WakesWaiters)
+        .without(Contract::TakesLongDurations)
         .check();
-    Suite::new(|inner| tower::limit::ConcurrencyLimitLayer::new(2).layer(inner))
-        .slots(2)
-        .check();
+}
+
+/// Found by their names in this file.
+#[test]
+fn every_contract_has_a_fault_here() {
+    let source: String = include_str!("contract_faults.rs")
+        .split_whitespace()
+        .collect();
+    for contract in Contract::ALL {
+        let planted = format!("assert_breaks(Contract::{contract:?},");
+        assert!(source.contains(&planted), "{contract}");
+    }
 }
 
 #[test]
@@ -197,6 +226,15 @@ fn a_place_that_is_held_over_a_pause_is_found() {
 #[test]
 fn a_call_that_goes_on_after_it_was_dropped_is_found() {
     let fault = Plain::new(|inner, request| async { tokio::spawn(forward(inner, request)).await? });
+    assert_breaks(Contract::GivesBack, Suite::new(fault));
+}
+
+#[test]
+fn a_task_that_outlives_the_last_clone_is_found() {
+    let fault = Plain::new(|inner, request| {
+        tokio::spawn(std::future::pending::<()>());
+        forward(inner, request)
+    });
     assert_breaks(Contract::GivesBack, Suite::new(fault));
 }
 
@@ -505,6 +543,12 @@ fn what_a_layer_does_to_a_request_or_a_response_is_found() {
     let body =
         Plain::new(|inner, request: Request<Body>| forward(inner, request.map(|_| Body::empty())));
     assert_breaks(Contract::PassesCalls, Suite::new(body));
+    let collected = Plain::new(|inner, request: Request<Body>| async {
+        let (parts, body) = request.into_parts();
+        let whole = Body::from(body.collect().await?.to_bytes());
+        forward(inner, Request::from_parts(parts, whole)).await
+    });
+    assert_breaks(Contract::PassesCalls, Suite::new(collected));
     let status = Plain::new(|inner, request| async {
         let mut answer = forward(inner, request).await?;
         *answer.status_mut() = StatusCode::OK;

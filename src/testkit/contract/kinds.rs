@@ -15,7 +15,8 @@ pub enum Contract {
     AlwaysReady,
     /// No place that `poll_ready` took is held while the call waits for something else.
     HoldsNoPlace,
-    /// A call that is dropped at any poll, of its head or of its body, gives everything back.
+    /// A call that is dropped at any poll, of its head or of its body, gives everything back, and the last clone ends
+    /// what the layer has running.
     GivesBack,
     /// A panic of the service, of the request body or of a callback leaves the layer usable.
     SurvivesPanics,

@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::Request;
+use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use http_body::Frame;
 
 use crate::{
@@ -135,6 +135,11 @@ pub(super) fn invalid() -> Request<Body> {
     request
 }
 
+const TRAILER: (HeaderName, HeaderValue) = (
+    HeaderName::from_static("x-parts"),
+    HeaderValue::from_static("2"),
+);
+
 /// A streamed request body that is counted while it lives.
 pub(super) struct Upload {
     alive: Arc<AtomicUsize>,
@@ -146,7 +151,7 @@ impl Upload {
         alive.fetch_add(1, SeqCst);
         Body::stream(Self {
             alive: Arc::clone(alive),
-            frames: 2,
+            frames: 3,
         })
     }
 }
@@ -163,7 +168,10 @@ impl http_body::Body for Upload {
             return Poll::Ready(None);
         };
         self.frames = left;
-        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"up")))))
+        Poll::Ready(Some(Ok(match left {
+            0 => Frame::trailers(HeaderMap::from_iter([TRAILER])),
+            _ => Frame::data(Bytes::from_static(b"up")),
+        })))
     }
 }
 

@@ -3,6 +3,8 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering::SeqCst},
 };
 
+use tokio::runtime::Handle;
+
 use crate::testkit::contract::{
     bench::{Bench, Finding, left_behind, paused, settle},
     run::{At, PATIENCE, Run},
@@ -85,14 +87,14 @@ async fn drop_at(bench: &Bench, scenario: &Scenario, cut: Cut) -> Result<At, Str
     }
     drop(kept);
     settle().await;
-    match inner.instances() {
-        1 if stuck => Ok(At::End),
-        1 => Ok(at),
-        more => Err(told(format!(
-            "{} instances of the service outlive the last clone",
-            more - 1
-        ))),
-    }
+    let tasks = Handle::current().metrics().num_alive_tasks();
+    let outlive = match (inner.instances(), tasks) {
+        (1, 0) if stuck => return Ok(At::End),
+        (1, 0) => return Ok(at),
+        (1, tasks) => format!("{tasks} tasks"),
+        (more, _) => format!("{} instances of the service", more - 1),
+    };
+    Err(told(format!("{outlive} outlive the last clone")))
 }
 
 /// Polls so often, if the call takes that long; `false` where nothing would come of further polls.

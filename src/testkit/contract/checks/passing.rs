@@ -1,4 +1,4 @@
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use http::HeaderValue;
 
@@ -9,8 +9,9 @@ use crate::{
         contract::{
             bench::{Bench, Finding, paused},
             run::{Content, Outcome, Run},
-            scenario::{request, with_body},
+            scenario::{Upload, request, with_body},
         },
+        recorder::Seen,
         scripted::Scripted,
         step::Step,
     },
@@ -27,7 +28,7 @@ pub(in super::super) fn passes_calls(bench: &Bench) -> Finding {
                 .body([Step::data("down")])
         };
         let inner = Scripted::new([answer()]);
-        let (parts, content) = paused(call(bench, &inner, "up"))?;
+        let (parts, content) = paused(call(bench, &inner, Body::from("up")))?;
         let found = inner.seen();
         let seen = match &found[..] {
             [seen] => seen,
@@ -54,15 +55,27 @@ pub(in super::super) fn passes_calls(bench: &Bench) -> Finding {
             ));
         }
     }
-    Ok(())
+    passes_streams(bench)
+}
+
+/// A request body that is a stream comes through with its trailers.
+fn passes_streams(bench: &Bench) -> Finding {
+    let inner = Scripted::new([]);
+    paused(call(bench, &inner, Upload::body(&Arc::default())))?;
+    let seen = inner.seen();
+    let came = |seen: &Seen| seen.body == "upup" && seen.trailers.is_some();
+    match seen.first().is_some_and(came) {
+        true => Ok(()),
+        false => Err("a request body in parts, with trailers, did not come through".to_owned()),
+    }
 }
 
 async fn call(
     bench: &Bench,
     inner: &Scripted,
-    up: &'static str,
+    body: Body,
 ) -> Result<(Box<http::response::Parts>, Content), String> {
-    let mut request = with_body(Body::from(up));
+    let mut request = with_body(body);
     let question = HeaderValue::from_static("q");
     request.headers_mut().insert("x-question", question);
     let call = Run::new((bench.make)(inner.clone()), request).finish();
