@@ -173,6 +173,11 @@
 //! # }
 //! ```
 //!
+//! # Testing
+//!
+//! With the feature `test-util` the module `testkit` brings scripted services, a virtual server, the whole stack by one
+//! seed, assertions on attempts and reports, and contracts that a tower layer of yours can be held to.
+//!
 //! Import what you use by name: `use evenkeel::*` would put the module `evenkeel::reqwest` in front
 //! of the crate of that name.
 //!

@@ -11,6 +11,7 @@ mod budget;
 mod classify;
 mod idempotency;
 mod retry;
+mod run;
 mod secrets;
 #[path = "../support/mod.rs"]
 mod support;
