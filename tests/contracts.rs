@@ -278,7 +278,12 @@ fn a_balancer_whose_endpoints_are_found_later_keeps_every_contract() {
     let late = |inner: Scripted| {
         let once = Mutex::new(Some(inner));
         let builder = Balancer::builder(Late::default()).random(Random::seeded(1));
-        let made = move |_: &Endpoint| once.lock().unwrap().take().ok_or("made twice".into());
+        let made = move |_: &Endpoint| {
+            once.lock()
+                .unwrap()
+                .take()
+                .ok_or_else(|| "made twice".into())
+        };
         builder.build(made).unwrap()
     };
     Suite::new(late)
