@@ -107,6 +107,11 @@ where
     assert!(found.to_string().starts_with(&format!("{contract:?} (")));
 }
 
+#[tokio::test]
+async fn the_suite_may_be_asked_for_inside_of_a_runtime() {
+    contract::check(Plain::new(forward));
+}
+
 #[test]
 fn layers_without_a_fault_break_nothing() {
     Suite::new(Plain::new(forward)).check();
@@ -236,6 +241,37 @@ fn a_task_that_outlives_the_last_clone_is_found() {
         forward(inner, request)
     });
     assert_breaks(Contract::GivesBack, Suite::new(fault));
+}
+
+/// Notes that a call went away before its answer.
+struct Gone(Arc<AtomicUsize>, bool);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        if !self.1 {
+            self.0.fetch_add(1, SeqCst);
+        }
+    }
+}
+
+#[test]
+fn a_call_that_takes_others_with_it_is_found() {
+    let fault = |inner| {
+        let gone = Arc::new(AtomicUsize::new(0));
+        Plain::new(move |inner, request| {
+            let (gone, before) = (Arc::clone(&gone), gone.load(SeqCst));
+            async move {
+                let mut mine = Gone(Arc::clone(&gone), false);
+                let answer = forward(inner, request).await;
+                mine.1 = true;
+                match gone.load(SeqCst) == before {
+                    true => answer,
+                    false => Err("the connection went with another call".into()),
+                }
+            }
+        })(inner)
+    };
+    assert_breaks(Contract::LeavesOthersAlone, Suite::new(fault));
 }
 
 #[test]

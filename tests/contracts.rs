@@ -26,7 +26,7 @@ use futures::{
     stream::{self, BoxStream},
 };
 use http::{HeaderValue, Request, Response, header::CONTENT_TYPE};
-use tower::{Layer, Service, ServiceBuilder, ServiceExt};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt, util::MapResponse};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const NEVER: Duration = Duration::MAX;
@@ -183,23 +183,54 @@ fn a_circuit_breaker_keeps_every_contract_where_each_call_is_a_probe() {
 fn the_commit_point_keeps_every_contract() {
     Suite::new(|inner| CommitLayer::new().layer(inner)).check();
     for unary in [true, false] {
-        let asks = move |mut request: Request<Body>| {
-            request.headers_mut().insert(CONTENT_TYPE, GRPC);
-            let policy = request.extensions_mut().remove::<CallPolicy>();
-            let policy = policy.unwrap_or_default().unary(unary);
-            request.extensions_mut().insert(policy);
-            request
-        };
-        let answers = |mut response: Response<ScriptedBody>| {
-            response.headers_mut().insert(CONTENT_TYPE, GRPC);
-            response
-        };
         let grpc = move |inner| {
             ServiceBuilder::new()
-                .map_request(asks)
+                .map_request(asks_grpc(unary))
                 .layer(CommitLayer::new())
-                .map_response(answers)
+                .map_response(answers_grpc)
                 .service(inner)
+        };
+        Suite::new(grpc).check();
+    }
+}
+
+/// Makes a request one of gRPC's.
+fn asks_grpc(unary: bool) -> impl Fn(Request<Body>) -> Request<Body> + Clone + Send + Sync {
+    move |mut request| {
+        request.headers_mut().insert(CONTENT_TYPE, GRPC);
+        let policy = request.extensions_mut().remove::<CallPolicy>();
+        let policy = policy.unwrap_or_default().unary(unary).idempotent(true);
+        request.extensions_mut().insert(policy);
+        request
+    }
+}
+
+fn answers_grpc(mut response: Response<ScriptedBody>) -> Response<ScriptedBody> {
+    response.headers_mut().insert(CONTENT_TYPE, GRPC);
+    response
+}
+
+/// With verdicts that wait for the trailers.
+#[test]
+fn the_whole_stack_keeps_every_contract_over_grpc() {
+    for unary in [true, false] {
+        let grpc = move |inner| {
+            let classifier = Classifier::grpc();
+            let retry = retry().classifier(classifier.clone()).build().unwrap();
+            let breaker = CircuitBreakerLayer::new(breaker().build().unwrap());
+            let inner = CommitLayer::new().layer(MapResponse::new(inner, answers_grpc));
+            let balancer = Balancer::builder(Fixed::new(["10.0.0.1:80", "10.0.0.2:80"]))
+                .random(Random::seeded(1))
+                .classifier(classifier.clone())
+                .build(move |_| Ok(inner.clone()))
+                .unwrap();
+            ServiceBuilder::new()
+                .map_request(asks_grpc(unary))
+                .layer(DeadlineLayer::new(MINUTE).unwrap())
+                .layer(RetryLayer::new(retry))
+                .layer(breaker.classifier(classifier))
+                .layer(AttemptTimeoutLayer::new(Duration::from_secs(2)).unwrap())
+                .service(balancer)
         };
         Suite::new(grpc).check();
     }

@@ -104,6 +104,13 @@ impl Scripted {
         self.ledger.release(|state| state.readiness = readiness);
     }
 
+    /// Sets how they become ready, and says how they did before.
+    pub(crate) fn now_ready(&self, readiness: Readiness) -> Readiness {
+        let before = self.ledger.with(|state| state.readiness);
+        self.set_readiness(readiness);
+        before
+    }
+
     /// The next clone of any instance panics.
     pub fn panic_at_next_clone(&self) {
         self.ledger.with(|state| state.clone_panics = true);

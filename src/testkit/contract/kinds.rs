@@ -18,6 +18,8 @@ pub enum Contract {
     /// A call that is dropped at any poll, of its head or of its body, gives everything back, and the last clone ends
     /// what the layer has running.
     GivesBack,
+    /// A call that is dropped, or panics, does nothing to another one that runs.
+    LeavesOthersAlone,
     /// A panic of the service, of the request body or of a callback leaves the layer usable.
     SurvivesPanics,
     /// Who waits is polled when there is news and not all the time.
@@ -42,13 +44,14 @@ pub enum Contract {
 
 impl Contract {
     /// All of them, in the order in which they are checked.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::CallsReadyInstance,
         Self::WaitsForReadiness,
         Self::KeepsReadinessErrors,
         Self::AlwaysReady,
         Self::HoldsNoPlace,
         Self::GivesBack,
+        Self::LeavesOthersAlone,
         Self::SurvivesPanics,
         Self::DoesNotSpin,
         Self::WakesWaiters,
@@ -69,6 +72,7 @@ impl Contract {
             Self::AlwaysReady => "poll_ready is always ready, its errors come out of the call",
             Self::HoldsNoPlace => "no place of the service is held while the call waits",
             Self::GivesBack => "a call dropped at any point gives everything back",
+            Self::LeavesOthersAlone => "a call that goes away does nothing to others",
             Self::SurvivesPanics => "a panic of others leaves the layer usable",
             Self::DoesNotSpin => "who waits is not polled all the time",
             Self::WakesWaiters => "who waits is woken, by the last waker",

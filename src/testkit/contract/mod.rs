@@ -18,6 +18,23 @@
 //! contract::check(|service| MyLayer::new().layer(service));
 //! ```
 //!
+//! The requests are `http::Request<evenkeel::Body>`; put a layer that wants another body between two that map it:
+//!
+//! ```
+//! # use tower::layer::util::Identity as MyLayer;
+//! use evenkeel::{Body, testkit::contract};
+//! use http::Request;
+//! use http_body_util::BodyExt;
+//! use tower::ServiceBuilder;
+//!
+//! contract::check(|service| {
+//!     ServiceBuilder::new()
+//!         .map_request(|request: Request<Body>| request.map(BodyExt::boxed_unsync))
+//!         .layer(MyLayer::new())
+//!         .service(service)
+//! });
+//! ```
+//!
 //! A [`Suite`] leaves contracts out that a layer has a reason not to keep, and is told what it cannot see from
 //! outside: counters, slots, callbacks, settings.
 

@@ -53,6 +53,12 @@ impl Scenario {
         Scripted::new(self.acts.clone()).readiness(self.readiness)
     }
 
+    /// The same after a call that gets this.
+    pub(super) fn service_after(&self, first: Act) -> Scripted {
+        let acts = std::iter::once(first).chain(self.acts.iter().cloned());
+        Scripted::new(acts).readiness(self.readiness)
+    }
+
     /// All that calls can meet.
     pub(super) fn all() -> Vec<Self> {
         let mut all = Self::answered();
@@ -74,6 +80,10 @@ impl Scenario {
             Self::new("a call answered at once", [Act::ok()]),
             Self::new("a call answered after 20 ms", [Act::ok().after(WHILE)]),
             Self::new("a body in parts, with trailers", [Act::ok().body(body)]),
+            Self::new(
+                "a body that ends late",
+                [Act::ok().body([Step::pause(WHILE)])],
+            ),
             Self::new("a service pending for two polls", []).ready(Readiness::Polls(2)),
             Self::new("a service ready after 20 ms", [Act::ok().after(WHILE)])
                 .ready(Readiness::After(WHILE)),
@@ -90,12 +100,23 @@ impl Scenario {
             Step::fail(io::ErrorKind::ConnectionReset),
         ];
         let reset = || Act::fail(io::ErrorKind::ConnectionReset);
+        let bad_at_once = Act::status(503).body([Step::data("bad")]);
         let bad = Act::status(503).body([Step::data("bad"), Step::pause(WHILE)]);
         vec![
             Self::new("a 503 first", [bad, Act::ok().after(WHILE)]),
             Self::new("a reset first", [reset().after(WHILE), Act::ok()]),
             Self::new("a refusal first", [Act::refuse(), Act::ok().after(WHILE)])
                 .ready(Readiness::After(WHILE)),
+            Self::new(
+                "a 503 first from a service of one place",
+                [bad_at_once, Act::ok()],
+            )
+            .ready(Readiness::Slots(1)),
+            Self::new(
+                "a reset first from a service pending for two polls",
+                [reset(), Act::ok()],
+            )
+            .ready(Readiness::Polls(2)),
             Self::new("resets alone", std::iter::repeat_with(reset).take(100)),
             Self::new("a body that breaks off", [Act::ok().body(broken)]),
         ]

@@ -4,6 +4,7 @@ mod clones;
 mod drops;
 mod ends;
 mod lifetime;
+mod others;
 mod panics;
 mod passing;
 mod readiness;
@@ -23,6 +24,7 @@ pub(super) fn find(contract: Contract, bench: &Bench) -> Finding {
         Contract::AlwaysReady => readiness::always_ready,
         Contract::HoldsNoPlace => readiness::holds_no_place,
         Contract::GivesBack => drops::gives_back,
+        Contract::LeavesOthersAlone => others::leaves_others_alone,
         Contract::SurvivesPanics => panics::survives_panics,
         Contract::DoesNotSpin => wakes::does_not_spin,
         Contract::WakesWaiters => wakes::wakes_waiters,
