@@ -24,8 +24,6 @@ use crate::{call::Body, error::BoxError, testkit::scripted::Scripted};
 ///
 /// ```
 /// use evenkeel::testkit::contract;
-/// use std::time::Duration;
-/// use tower::timeout::TimeoutLayer;
 /// use tower::{Layer, limit::ConcurrencyLimitLayer};
 ///
 /// contract::check(|service| ConcurrencyLimitLayer::new(4).layer(service));
