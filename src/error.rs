@@ -1,4 +1,4 @@
-//! The one error of all layers, and the one for settings that are out of range.
+//! The one error of all layers.
 
 use std::{error::Error as StdError, fmt, time::Duration};
 
@@ -9,6 +9,8 @@ use crate::{
     classify::{Evidence, chain},
 };
 
+pub use crate::setting::InvalidSetting;
+
 /// A boxed error of the services below.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
 
@@ -17,7 +19,15 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 /// [`kind`](Self::kind) is the last cause, [`disposition`](Self::disposition) the worst over all attempts,
 /// [`report`](Self::report) the whole story, and `Display` one line to act on. The error of the service below
 /// stays reachable by [`source`](StdError::source). A response of any status is never an error of ours.
-pub struct Error(Box<Inner>);
+pub struct Error(Repr);
+
+/// A rejection has nothing to say but its kind, and is made when there is no time to lose: it allocates nothing.
+enum Repr {
+    Bare(ErrorKind),
+    Told(Box<Inner>),
+}
+
+static NO_STORY: Report = Report::empty();
 
 struct Inner {
     kind: ErrorKind,
@@ -59,17 +69,35 @@ pub enum ErrorKind {
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind) -> Self {
-        let source = kind.times_out().then(timed_out);
-        let report = Report::empty();
-        Self(Box::new(Inner {
-            kind,
-            disposition: Disposition::NotSent,
-            evidence: None,
-            unready: false,
-            report,
-            source,
-            causes: None,
-        }))
+        let bare = Self(Repr::Bare(kind));
+        match kind.times_out() {
+            true => bare.with_source(timed_out()),
+            false => bare,
+        }
+    }
+
+    fn inner(&self) -> Option<&Inner> {
+        match &self.0 {
+            Repr::Bare(_) => None,
+            Repr::Told(inner) => Some(inner),
+        }
+    }
+
+    fn with(self, tell: impl FnOnce(&mut Inner)) -> Self {
+        let mut inner = match self.0 {
+            Repr::Told(inner) => inner,
+            Repr::Bare(kind) => Box::new(Inner {
+                kind,
+                disposition: Disposition::NotSent,
+                evidence: None,
+                unready: false,
+                report: Report::empty(),
+                source: None,
+                causes: None,
+            }),
+        };
+        tell(&mut inner);
+        Self(Repr::Told(inner))
     }
 
     /// Takes an error of the service below; one of ours passes through as it is.
@@ -85,15 +113,12 @@ impl Error {
     fn around(other: BoxError) -> Self {
         let causes = || chain(&*other);
         let error = if let Some(ours) = causes().find_map(|cause| cause.downcast_ref::<Self>()) {
-            Self(Box::new(Inner {
-                kind: ours.0.kind,
-                disposition: ours.0.disposition,
-                evidence: ours.0.evidence,
-                unready: ours.0.unready,
-                report: ours.0.report.clone(),
-                source: None,
-                causes: None,
-            }))
+            Self(Repr::Bare(ours.kind())).with(|inner| {
+                inner.disposition = ours.disposition();
+                inner.evidence = ours.evidence();
+                inner.unready = ours.is_unsent();
+                inner.report = ours.report().clone();
+            })
         } else if causes().any(|cause| cause.is::<Overloaded>()) {
             Self::new(ErrorKind::Overloaded)
         } else {
@@ -103,73 +128,85 @@ impl Error {
         error.with_source(other)
     }
 
-    pub(crate) fn with_source(mut self, source: impl Into<BoxError>) -> Self {
-        self.0.source = Some(source.into());
-        self
+    pub(crate) fn with_source(self, source: impl Into<BoxError>) -> Self {
+        self.with(|inner| inner.source = Some(source.into()))
     }
 
     /// Puts what callers of a transport look for into the source chain, with the source so far below it. The line
     /// says what it said before.
     pub(crate) fn retold<E: Into<BoxError>>(
-        mut self,
+        self,
         retell: impl FnOnce(&Self, Option<BoxError>) -> E,
     ) -> Self {
-        self.0.causes = Some(Cause(&self).to_string().into());
-        let source = self.0.source.take();
-        self.0.source = Some(retell(&self, source).into());
-        self
+        let causes = Cause(&self).to_string().into();
+        let mut source = None;
+        let bared = self.with(|inner| {
+            inner.causes = Some(causes);
+            source = inner.source.take();
+        });
+        let retold = retell(&bared, source).into();
+        bared.with_source(retold)
     }
 
     /// An error of the service below, and what it proves.
     pub(crate) fn witnessed(source: impl Into<BoxError>, evidence: Evidence) -> Self {
-        let mut error = Self::new(ErrorKind::Upstream).with_source(source);
-        error.0.disposition = evidence.verdict().disposition;
-        error.0.evidence = Some(evidence);
-        error
+        Self::new(ErrorKind::Upstream).with(|inner| {
+            inner.source = Some(source.into());
+            inner.disposition = evidence.verdict().disposition;
+            inner.evidence = Some(evidence);
+        })
     }
 
     pub(crate) fn evidence(&self) -> Option<Evidence> {
-        self.0.evidence
+        self.inner()?.evidence
     }
 
-    pub(crate) fn with_disposition(mut self, disposition: Disposition) -> Self {
-        self.0.disposition = disposition;
-        self
+    pub(crate) fn with_disposition(self, disposition: Disposition) -> Self {
+        if self.disposition() == disposition {
+            return self;
+        }
+        self.with(|inner| inner.disposition = disposition)
     }
 
     /// An error of a service that was never called; one of ours knows better.
-    pub(crate) fn unsent(mut self) -> Self {
-        if self.0.kind != ErrorKind::Upstream {
+    pub(crate) fn unsent(self) -> Self {
+        if self.kind() != ErrorKind::Upstream {
             return self;
         }
-        self.0.unready = true;
-        self.with_disposition(Disposition::NotSent)
+        self.with(|inner| {
+            inner.unready = true;
+            inner.disposition = Disposition::NotSent;
+        })
     }
 
     /// Whether the service below was not called, whatever its error looks like.
     pub(crate) fn is_unsent(&self) -> bool {
-        self.0.unready
+        self.inner().is_some_and(|inner| inner.unready)
     }
 
     /// Adds the story; the worst that it knows becomes the error's disposition.
-    pub(crate) fn with_report(mut self, report: Report) -> Self {
-        self.0.disposition = self.0.disposition.max(report.disposition());
-        self.0.report = report;
-        let disposition = self.0.disposition;
-        self.0.report.worsen(disposition);
-        self
+    pub(crate) fn with_report(self, report: Report) -> Self {
+        self.with(|inner| {
+            inner.disposition = inner.disposition.max(report.disposition());
+            inner.report = report;
+            inner.report.worsen(inner.disposition);
+        })
     }
 
     /// The last cause.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
-        self.0.kind
+        match &self.0 {
+            Repr::Bare(kind) => *kind,
+            Repr::Told(inner) => inner.kind,
+        }
     }
 
     /// What is known of the call's effect: the worst over all attempts.
     #[must_use]
     pub fn disposition(&self) -> Disposition {
-        self.0.disposition
+        let told = self.inner().map(|inner| inner.disposition);
+        told.unwrap_or(Disposition::NotSent)
     }
 
     /// Whether the other side may have acted on the call: it was sent, and no answer came.
@@ -181,13 +218,13 @@ impl Error {
     /// What happened: attempts, pauses, and why there was no further attempt.
     #[must_use]
     pub fn report(&self) -> &Report {
-        &self.0.report
+        self.inner().map_or(&NO_STORY, |inner| &inner.report)
     }
 
     /// Whether time ran out: the deadline's, an attempt's or a silent body's.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
-        self.0.kind.times_out()
+        self.kind().times_out()
     }
 }
 
@@ -207,11 +244,11 @@ fn timed_out() -> BoxError {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.0.kind, Cause(self))?;
-        if !self.0.report.attempts().is_empty() {
-            write!(f, "; {}", self.0.report)?;
+        write!(f, "{}{}", self.kind(), Cause(self))?;
+        if !self.report().attempts().is_empty() {
+            write!(f, "; {}", self.report())?;
         }
-        f.write_str(match self.0.disposition {
+        f.write_str(match self.disposition() {
             Disposition::NotSent => "; it was not sent",
             Disposition::Refused => "; the server did not process it",
             Disposition::Answered => "; the server answered",
@@ -240,7 +277,9 @@ struct Cause<'a>(&'a Error);
 
 impl fmt::Display for Cause<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { source, causes, .. } = &*self.0.0;
+        let Some(Inner { source, causes, .. }) = self.0.inner() else {
+            return Ok(());
+        };
         match (causes, source) {
             (Some(causes), _) => f.write_str(causes),
             (None, Some(source)) if !self.0.is_timeout() => write!(f, ": {}", Causes(&**source)),
@@ -254,7 +293,7 @@ impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let line = self.to_string();
         f.debug_tuple("Error")
-            .field(&self.0.kind)
+            .field(&self.kind())
             .field(&line)
             .finish()
     }
@@ -295,47 +334,8 @@ impl fmt::Display for ErrorKind {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0
-            .source
-            .as_deref()
-            .map(|source| source as &(dyn StdError + 'static))
-    }
-}
-
-/// A setting that is out of range: which one, its value, and what is allowed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{field} is {value}, allowed: {allowed}")]
-pub struct InvalidSetting {
-    field: &'static str,
-    value: String,
-    allowed: &'static str,
-}
-
-impl InvalidSetting {
-    pub(crate) fn new(field: &'static str, value: impl ToString, allowed: &'static str) -> Self {
-        Self {
-            field,
-            value: value.to_string(),
-            allowed,
-        }
-    }
-
-    /// The setting's name.
-    #[must_use]
-    pub const fn field(&self) -> &'static str {
-        self.field
-    }
-
-    /// The value that was given.
-    #[must_use]
-    pub fn value(&self) -> &str {
-        &self.value
-    }
-
-    /// The values that are allowed.
-    #[must_use]
-    pub const fn allowed(&self) -> &'static str {
-        self.allowed
+        let source = self.inner()?.source.as_deref();
+        source.map(|source| source as &(dyn StdError + 'static))
     }
 }
 

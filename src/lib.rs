@@ -208,6 +208,7 @@ mod replay;
 pub mod retry;
 mod rng;
 mod sealed;
+mod setting;
 pub mod stack;
 mod stats;
 mod sync;

@@ -150,7 +150,7 @@ impl fmt::Debug for DeadlineHeader {
 /// # Errors
 /// If the header is malformed.
 pub(crate) fn grpc_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Malformed> {
-    if !headers.contains_key(&GRPC_TIMEOUT) || !is_grpc(headers) {
+    if !is_grpc(headers) || rare(headers, &GRPC_TIMEOUT).is_none() {
         return Ok(None);
     }
     DeadlineHeader::grpc().read(headers)
@@ -158,8 +158,21 @@ pub(crate) fn grpc_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Malf
 
 /// Whether a head says no more than that time is up: 504, DEADLINE_EXCEEDED, or CANCELLED, as some servers call it.
 pub(crate) fn gave_up(status: StatusCode, headers: &HeaderMap) -> bool {
-    let code = headers.get(&GRPC_STATUS).map(HeaderValue::as_bytes);
+    let code = rare(headers, &GRPC_STATUS).map(HeaderValue::as_bytes);
     status == StatusCode::GATEWAY_TIMEOUT || matches!(code, Some(b"1" | b"4"))
+}
+
+/// The first value of a header that most heads do not have. In a head of few headers it is looked for one by one: that
+/// is cheaper than to hash its name.
+pub(crate) fn rare<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    const FEW: usize = 8;
+    if headers.len() > FEW {
+        return headers.get(name);
+    }
+    let mut headers = headers.iter();
+    headers
+        .find(|(known, _)| *known == name)
+        .map(|(_, value)| value)
 }
 
 /// Whether the content is gRPC, whatever its codec.

@@ -140,20 +140,18 @@ impl Terms {
         }
     }
 
-    /// An answer that only echoes the end of the attempt is that end.
-    fn outcome<B>(&self, answer: Result<Response<B>, Error>) -> Result<Response<B>, Error> {
-        let Some((told, started)) = self.told.as_ref().zip(self.started) else {
-            return answer;
-        };
-        let over = match &answer {
+    /// The end of the attempt, if an answer only echoes it.
+    fn echoed<B>(&self, answer: &Result<Response<B>, Error>) -> Option<Error> {
+        let (told, started) = self.told.as_ref().zip(self.started)?;
+        let over = match answer {
             Ok(head) => gave_up(head.status(), head.headers()),
             Err(error) => error.may_have_happened(),
         };
-        let bound = self.bound(started);
-        if over && policy::is_echo(bound, told.until, clock::recent()) {
-            return Err(self.expired(bound.kind, false));
+        if !over {
+            return None;
         }
-        answer
+        let bound = self.bound(started);
+        policy::is_echo(bound, told.until, clock::recent()).then(|| self.expired(bound.kind, false))
     }
 
     pub(crate) fn bound(&self, started: Instant) -> policy::Bound {
@@ -232,7 +230,10 @@ where
             None => this.dispatch.as_mut().poll(cx),
         };
         if let Poll::Ready(answer) = answer {
-            return Poll::Ready(this.terms.outcome(answer));
+            return Poll::Ready(match this.terms.echoed(&answer) {
+                Some(error) => Err(error),
+                None => answer,
+            });
         }
         let started = *this.terms.started.get_or_insert_with(clock::recent);
         let bound = this.terms.bound(started);

@@ -3,7 +3,7 @@
 use tower::Layer;
 
 use super::{
-    client::{Client, boxed},
+    client::{Client, Stacks, boxed},
     endpoint::{self, EndpointSettings},
     evidence::reqwest_classifier,
 };
@@ -57,6 +57,10 @@ impl ClientBuilder<Balanced> {
                 Ok(attempt.layer(client))
             })?;
         let (service, view) = prepared.settings.over(balancer)?;
-        Client::over(boxed(service), Some(prepared.origin), Some(view))
+        Client::over(
+            Stacks::One(boxed(service)),
+            Some(prepared.origin),
+            Some(view),
+        )
     }
 }

@@ -5,6 +5,7 @@ use http::{Method, Request, Response};
 use tower::{Service, ServiceExt, util::BoxCloneSyncService};
 
 use super::{
+    per_origin::PerOrigin,
     request::{self, RequestBuilder},
     response::{self, ClientBody},
     target::Home,
@@ -47,9 +48,16 @@ where
 /// absolute URLs.
 #[derive(Clone)]
 pub struct Client {
-    service: ClientService,
+    stacks: Arc<Stacks>,
     home: Option<Arc<Home>>,
     view: Option<Arc<View>>,
+}
+
+/// What clones of a client share. Each call takes a clone of its stack, so that one of the client costs a reference
+/// count.
+pub(super) enum Stacks {
+    One(ClientService),
+    PerOrigin(PerOrigin),
 }
 
 impl Client {
@@ -59,13 +67,13 @@ impl Client {
     ///
     /// If the origin's host cannot stand in a URL.
     pub(super) fn over(
-        service: ClientService,
+        stacks: Stacks,
         origin: Option<Origin>,
         view: Option<View>,
     ) -> Result<Self, InvalidSetting> {
         let home = origin.map(Home::new).transpose()?.map(Arc::new);
         Ok(Self {
-            service,
+            stacks: Arc::new(stacks),
             home,
             view: view.map(Arc::new),
         })
@@ -160,17 +168,31 @@ impl Client {
         policy: CallPolicy,
     ) -> Result<reqwest::Response, Error> {
         let request = request::taken_over(self.home(), request, policy)?;
-        self.clone().call(request).await
+        self.call(request).await
     }
 
-    pub(super) async fn call(mut self, request: Request<Body>) -> Result<reqwest::Response, Error> {
-        let response = self.service.ready().await?.call(request).await?;
-        Ok(response.into())
+    pub(super) async fn call(&self, request: Request<Body>) -> Result<reqwest::Response, Error> {
+        let response = match &*self.stacks {
+            Stacks::One(stack) => called(stack, request).await,
+            Stacks::PerOrigin(stacks) => {
+                // Kept while the call runs: so its origin is not idle.
+                let entry = stacks.entry(&request)?;
+                called(entry.stack(), request).await
+            }
+        };
+        Ok(response?.into())
     }
 
     pub(super) fn home(&self) -> Option<&Home> {
         self.home.as_deref()
     }
+}
+
+async fn called(
+    stack: &ClientService,
+    request: Request<Body>,
+) -> Result<Response<ClientBody>, Error> {
+    stack.clone().ready().await?.call(request).await
 }
 
 impl fmt::Debug for Client {

@@ -3,28 +3,22 @@
 use std::{
     collections::HashMap,
     fmt,
-    future::Future,
-    pin::Pin,
     sync::{
         Arc, Mutex, Once, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll},
 };
 
 use arc_swap::ArcSwap;
-use http::{Request, Response, uri::Authority};
-use pin_project_lite::pin_project;
-use tower::Service;
+use http::{Request, uri::Authority};
 
-use super::{client::ClientService, response::ClientBody};
+use super::client::ClientService;
 use crate::{
     breaker::State,
     call::Body,
     client::settings::Composed,
     clock,
     discover::Origin,
-    dispatch::Dispatch,
     error::{Error, ErrorKind, InvalidSetting},
 };
 
@@ -36,7 +30,7 @@ const MAX_ORIGINS: usize = 1024;
 type Make =
     dyn Fn(Option<&Origin>) -> Result<Composed<ClientService>, InvalidSetting> + Send + Sync;
 
-/// Routes each call to the stack of its origin.
+/// Finds for each call the stack of its origin.
 #[derive(Clone)]
 pub(super) struct PerOrigin(Arc<Shared>);
 
@@ -57,7 +51,8 @@ struct Key {
     authority: Authority,
 }
 
-struct Entry {
+/// One origin's stack.
+pub(super) struct Entry {
     stack: Composed<ClientService>,
     /// The number of the last call, so that the entry unused for longest goes first.
     last_call: AtomicU64,
@@ -69,6 +64,10 @@ impl Entry {
             stack,
             last_call: AtomicU64::new(0),
         })
+    }
+
+    pub(super) fn stack(&self) -> &ClientService {
+        &self.stack.service
     }
 
     /// Nothing is lost with it: no call runs, the breaker is closed, the budget is what a new one has.
@@ -107,7 +106,16 @@ impl PerOrigin {
         })))
     }
 
-    fn entry(&self, request: &Request<Body>) -> Result<Arc<Entry>, InvalidSetting> {
+    /// The stack of the request's origin; whoever keeps it keeps it from being evicted.
+    ///
+    /// # Errors
+    /// If the request has no origin; it is not sent.
+    pub(super) fn entry(&self, request: &Request<Body>) -> Result<Arc<Entry>, Error> {
+        self.known_or_made(request)
+            .map_err(|invalid| Error::new(ErrorKind::InvalidCall).with_source(invalid))
+    }
+
+    fn known_or_made(&self, request: &Request<Body>) -> Result<Arc<Entry>, InvalidSetting> {
         let shared = &*self.0;
         let uri = request.uri();
         let Some(authority) = uri.authority().cloned() else {
@@ -161,52 +169,6 @@ fn evict(stacks: &mut HashMap<Key, Arc<Entry>>) -> bool {
         return false;
     };
     stacks.remove(&key).is_some()
-}
-
-impl Service<Request<Body>> for PerOrigin {
-    type Response = Response<ClientBody>;
-    type Error = Error;
-    type Future = OriginFuture;
-
-    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> OriginFuture {
-        match self.entry(&request) {
-            Ok(entry) => {
-                let dispatch = Dispatch::waiting(entry.stack.service.clone(), request);
-                OriginFuture {
-                    dispatch,
-                    entry: Some(entry),
-                }
-            }
-            Err(invalid) => {
-                let error = Error::new(ErrorKind::InvalidCall).with_source(invalid);
-                OriginFuture {
-                    dispatch: Dispatch::Failed { error },
-                    entry: None,
-                }
-            }
-        }
-    }
-}
-
-pin_project! {
-    /// A call to one origin; while it runs its stack stays.
-    pub(super) struct OriginFuture {
-        #[pin]
-        dispatch: Dispatch<ClientService, Request<Body>>,
-        entry: Option<Arc<Entry>>,
-    }
-}
-
-impl Future for OriginFuture {
-    type Output = Result<Response<ClientBody>, Error>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.project().dispatch.poll(cx)
-    }
 }
 
 impl fmt::Debug for PerOrigin {

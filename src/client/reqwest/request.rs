@@ -313,7 +313,10 @@ mod tests {
     use tower::{ServiceExt, service_fn, util::BoxCloneSyncService};
 
     use super::*;
-    use crate::{client::reqwest::client::ClientService, discover::Origin};
+    use crate::{
+        client::reqwest::client::{ClientService, Stacks},
+        discover::Origin,
+    };
 
     const SECRET: &str = "hunter2";
 
@@ -334,7 +337,7 @@ mod tests {
         });
         let service: ClientService = BoxCloneSyncService::new(echo.map_err(Error::from_inner));
         let origin = origin.map(|origin| Origin::parse(origin).expect("an origin"));
-        Client::over(service, origin, None).expect("a host")
+        Client::over(Stacks::One(service), origin, None).expect("a host")
     }
 
     fn payments() -> Client {

@@ -5,7 +5,7 @@ use std::fmt;
 use tower::Layer;
 
 use super::{
-    client::{Client, ClientService, boxed},
+    client::{Client, Stacks, boxed},
     evidence::reqwest_classifier,
     http_service::HttpService,
     per_origin::PerOrigin,
@@ -68,7 +68,7 @@ impl ClientBuilder<Wrapped> {
             let composed = settings.compose(|_| attempt.layer(client.clone()))?;
             Ok(composed.map(boxed))
         };
-        Client::over(ClientService::new(PerOrigin::new(make)?), None, None)
+        Client::over(Stacks::PerOrigin(PerOrigin::new(make)?), None, None)
     }
 }
 

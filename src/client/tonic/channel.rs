@@ -35,7 +35,8 @@ type ChannelService = BoxCloneSyncService<Request<Body>, Response<tonic::body::B
 /// limits is the answer of a call. What it answers with is in the [module](crate::tonic).
 #[derive(Clone)]
 pub struct Channel {
-    service: ChannelService,
+    /// One for all clones, of which each call takes one: a clone of the channel costs a reference count.
+    service: Arc<ChannelService>,
     shared: Arc<Shared>,
 }
 
@@ -59,7 +60,7 @@ impl Channel {
         B::Error: Into<BoxError>,
     {
         Self {
-            service: BoxCloneSyncService::new(service.map_result(outcome)),
+            service: Arc::new(BoxCloneSyncService::new(service.map_result(outcome))),
             shared: Arc::new(shared),
         }
     }
@@ -151,7 +152,7 @@ impl Service<Request<tonic::body::Body>> for Channel {
         ResponseFuture {
             state: State::Beginning {
                 request: Some(self.with_policy(request)),
-                service: self.service.clone(),
+                service: ChannelService::clone(&self.service),
             },
         }
     }

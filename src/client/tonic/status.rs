@@ -7,12 +7,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, header::CONTENT_TYPE};
 use tonic::{Code, ConnectError, Status, metadata::MetadataMap};
 
 use crate::{
-    call::{Disposition, Report},
+    call::{Disposition, Report, rare},
     classify::{Evidence, chain, status_of_foreign},
     error::{BoxError, Error, ErrorKind},
 };
 
-const DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
+static DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
 
 /// Puts the status into the error's source chain, where generated clients look for it; the causes stand below it. One
 /// that is there already and says something stays the only one.
@@ -37,14 +37,14 @@ impl From<Error> for Status {
 
 /// Drops details that are no base64, over which tonic would panic when it reads the status.
 pub(super) fn sane(headers: &mut HeaderMap) {
-    let Some(details) = headers.get(DETAILS) else {
+    let Some(details) = rare(headers, &DETAILS) else {
         return;
     };
-    let given = (DETAILS, details.clone());
+    let given = (DETAILS.clone(), details.clone());
     let metadata = MetadataMap::from_headers([given].into_iter().collect());
     let details = metadata.get_bin(DETAILS.as_str());
     if details.is_none_or(|details| details.to_bytes().is_err()) {
-        headers.remove(DETAILS);
+        headers.remove(&DETAILS);
     }
 }
 
