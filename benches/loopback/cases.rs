@@ -1,6 +1,15 @@
 //! The same call through each client.
 
-use std::{fmt, future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use evenkeel::{Channel, Client};
 use futures::{FutureExt, future::BoxFuture};
@@ -37,6 +46,7 @@ pub(super) fn all(servers: &Servers) -> Vec<Case> {
     vec![
         Case::new(HTTP, RAW_HTTP, by_reqwest(plain(), one)),
         Case::new(HTTP, "reqwest with its timeout", by_reqwest(timed(), one)).over(RAW_HTTP),
+        Case::new(HTTP, "reqwest, 2 clients in turn", in_turn(servers.http)).over(RAW_HTTP),
         Case::new(HTTP, "evenkeel, 2 endpoints", by_client(servers.http))
             .over(RAW_HTTP)
             .within(1.04),
@@ -97,6 +107,13 @@ fn by_reqwest(
 ) -> impl Fn() -> BoxFuture<'static, ()> + Send + Sync {
     let url = format!("http://{server}{PATH}");
     move || answered(client.get(&url).send()).boxed()
+}
+
+/// Two clients, one for each server: what two endpoints cost without a layer.
+fn in_turn(servers: [SocketAddr; 2]) -> impl Fn() -> BoxFuture<'static, ()> + Send + Sync {
+    let clients = servers.map(|server| by_reqwest(plain(), server));
+    let turn = AtomicUsize::new(0);
+    move || clients[turn.fetch_add(1, Relaxed) % clients.len()]()
 }
 
 fn by_client(servers: [SocketAddr; 2]) -> impl Fn() -> BoxFuture<'static, ()> + Send + Sync {

@@ -2,8 +2,13 @@
 //!
 //! Metrics, tracing and events of the peers are off; settings are their defaults where there are any.
 
+#[path = "../policy/decisions.rs"]
+mod decisions;
 #[path = "../overhead/harness/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "each bench uses a part")]
 mod harness;
+#[path = "../policy/picks.rs"]
+mod picks;
 #[path = "../overhead/rows/mod.rs"]
 mod rows;
 
@@ -21,9 +26,9 @@ fn main() -> ExitCode {
         seatbelt::cases(),
         breakers::calls(),
         rows::layers::cases(),
-        rows::balancer::cases(),
+        picks::cases(),
         breakers::decisions(),
-        rows::decisions::cases(),
+        decisions::cases(),
     ]
     .into_iter()
     .flatten()

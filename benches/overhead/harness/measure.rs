@@ -64,6 +64,8 @@ pub(super) struct Row<'a> {
     /// Median nanoseconds of an operation, for each run.
     pub(super) runs: Vec<f64>,
     pub(super) allocations: Option<f64>,
+    /// Bytes of those allocations.
+    pub(super) bytes: Option<f64>,
     pub(super) instructions: Option<f64>,
 }
 
@@ -131,9 +133,11 @@ impl<'a> Chosen<'a> {
 
     fn into_row(mut self, counter: &Counter) -> Row<'a> {
         let counted = !self.case.is_shared;
+        let asked = counted.then(|| asked_for(&mut self.batch));
         Row {
             case: self.case,
-            allocations: counted.then(|| allocations_of(&mut self.batch)),
+            allocations: asked.map(|(count, _)| count),
+            bytes: asked.map(|(_, bytes)| bytes),
             instructions: counted.then(|| counter.count(&self.case.name)).flatten(),
             runs: self.runs,
         }
@@ -165,10 +169,13 @@ fn calibrate(batch: &mut Batch) -> u64 {
     (fitting as u64).max(1)
 }
 
-fn allocations_of(batch: &mut Batch) -> f64 {
-    let before = allocations::count();
+/// Allocations of an operation, and their bytes.
+fn asked_for(batch: &mut Batch) -> (f64, f64) {
+    let before = (allocations::count(), allocations::bytes());
     batch(COUNTED);
-    (allocations::count() - before) as f64 / COUNTED as f64
+    let after = (allocations::count(), allocations::bytes());
+    let each = |total: u64| total as f64 / COUNTED as f64;
+    (each(after.0 - before.0), each(after.1 - before.1))
 }
 
 fn median(values: &[f64]) -> f64 {

@@ -1,6 +1,7 @@
 //! How cases are measured, told apart and reported; the benches of the peers use it too.
 
 mod allocations;
+mod balanced;
 mod callgrind;
 mod case;
 mod measure;
@@ -11,13 +12,33 @@ pub(crate) mod upstream;
 use std::process::ExitCode;
 
 pub(crate) use self::{
-    case::{Batch, Case, Limit, on_two_threads, repeat},
-    upstream::{Request, Upstream, calls, get, post},
+    balanced::{DEADLINE, address, balanced},
+    case::{Batch, Case, Limit, RAW, on_two_threads, repeat},
+    upstream::{Client, Request, Upstream, calls, get, post},
 };
 use self::{measure::BusyRuntime, options::Mode};
 
+/// A figure that is no call's.
+pub(crate) struct Figure {
+    pub(crate) name: &'static str,
+    pub(crate) unit: &'static str,
+    pub(crate) value: f64,
+    /// At most this.
+    pub(crate) target: f64,
+}
+
+/// Bytes that this thread holds on the heap.
+pub(crate) fn held_bytes() -> i64 {
+    allocations::held()
+}
+
 /// Runs the bench that these cases are.
 pub(crate) fn main(cases: &[Case]) -> ExitCode {
+    main_with(cases, Vec::new)
+}
+
+/// The same, with figures of another kind.
+pub(crate) fn main_with(cases: &[Case], figures: fn() -> Vec<Figure>) -> ExitCode {
     let options = match options::Options::parse(std::env::args().skip(1)) {
         Ok(options) => options,
         Err(error) => {
@@ -32,8 +53,9 @@ pub(crate) fn main(cases: &[Case]) -> ExitCode {
         Mode::Smoke => smoke(cases),
         Mode::Measure => {
             let rows = measure::all(cases, &options);
-            report::print(&rows);
-            report::finish(&rows, &options)
+            let figures = figures();
+            report::print(&rows, &figures);
+            report::finish(&rows, &figures, &options)
         }
     }
 }

@@ -3,27 +3,33 @@ use std::{fs, process::ExitCode};
 use serde_json::{Value, json};
 
 use super::{
+    Figure,
     case::{Limit, RAW, REFERENCE_RAW},
     measure::Row,
     options::Options,
 };
 
-const HEADINGS: [&str; 8] = ["case", "ns", "over", "x", "insns", "allocs", "target", ""];
+const COLUMNS: usize = 9;
+const HEADINGS: [&str; COLUMNS] = [
+    "case", "ns", "over", "x", "insns", "allocs", "bytes", "target", "",
+];
 
 /// A table for people.
-pub(super) fn print(rows: &[Row<'_>]) {
+pub(super) fn print(rows: &[Row<'_>], figures: &[Figure]) {
     let compared = Compared { rows };
     let mut part = "";
-    let mut lines: Vec<[String; 8]> = vec![HEADINGS.map(str::to_owned)];
+    let mut lines: Vec<[String; COLUMNS]> = vec![HEADINGS.map(str::to_owned)];
     for row in rows {
         if row.case.part != part {
             part = row.case.part;
-            lines.push([part, "", "", "", "", "", "", ""].map(str::to_owned));
+            let mut heading = [""; COLUMNS];
+            heading[0] = part;
+            lines.push(heading.map(str::to_owned));
         }
         lines.push(line(row, &compared));
     }
-    let widths: [usize; 8] = std::array::from_fn(|column| {
-        let width = |line: &[String; 8]| line[column].chars().count();
+    let widths: [usize; COLUMNS] = std::array::from_fn(|column| {
+        let width = |line: &[String; COLUMNS]| line[column].chars().count();
         lines
             .iter()
             .filter(|line| column > 0 || !line[1].is_empty())
@@ -34,14 +40,27 @@ pub(super) fn print(rows: &[Row<'_>]) {
     for line in &lines {
         println!("{}", aligned(line, &widths));
     }
+    for figure in figures {
+        let verdict = match figure.value <= figure.target {
+            true => "met",
+            false => "MISSED",
+        };
+        println!(
+            "\n{}: {} {}  (at most {}: {verdict})",
+            figure.name,
+            short(figure.value),
+            figure.unit,
+            figure.target
+        );
+    }
     println!(
-        "\nns: median of an operation, by the median of the runs. over, x and allocs: over the first row of the part with \
-         the\nsame upstream, where there is one. Targets in ns are for a machine on which `{RAW}` takes {REFERENCE_RAW:.0} ns, \
-         and are scaled\nby that row."
+        "\nns: median of an operation, by the median of the runs. over, x, allocs and bytes: over the row that a row is compared \
+         with,\nwhere there is one. Targets in ns are for a machine on which `{RAW}` takes {REFERENCE_RAW:.0} ns, and are \
+         scaled\nby that row."
     );
 }
 
-fn aligned(line: &[String; 8], widths: &[usize; 8]) -> String {
+fn aligned(line: &[String; COLUMNS], widths: &[usize; COLUMNS]) -> String {
     if line[1].is_empty() {
         return format!("\n{}", line[0]);
     }
@@ -50,14 +69,14 @@ fn aligned(line: &[String; 8], widths: &[usize; 8]) -> String {
         .zip(widths)
         .enumerate()
         .map(|(column, (cell, width))| match column {
-            0 | 6.. => format!("{cell:<width$}"),
+            0 | 7.. => format!("{cell:<width$}"),
             _ => format!("{cell:>width$}"),
         })
         .collect();
     cells.join("  ").trim_end().to_owned()
 }
 
-fn line(row: &Row<'_>, compared: &Compared<'_, '_>) -> [String; 8] {
+fn line(row: &Row<'_>, compared: &Compared<'_, '_>) -> [String; COLUMNS] {
     let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), short);
     let limits = &row.case.limits;
     let targets: Vec<String> = limits.iter().map(|limit| limit.to_string()).collect();
@@ -82,6 +101,7 @@ fn line(row: &Row<'_>, compared: &Compared<'_, '_>) -> [String; 8] {
             .map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}")),
         number(row.instructions),
         number(compared.allocations_over(row)),
+        number(compared.bytes_over(row)),
         targets.join(", "),
         verdict,
     ]
@@ -98,10 +118,11 @@ fn short(value: f64) -> String {
 }
 
 /// Writes the figures where they are asked for, and says whether the gate is passed.
-pub(super) fn finish(rows: &[Row<'_>], options: &Options) -> ExitCode {
+pub(super) fn finish(rows: &[Row<'_>], others: &[Figure], options: &Options) -> ExitCode {
     let compared = Compared { rows };
     if let Some(file) = &options.json {
-        let figures: Vec<Value> = rows.iter().map(|row| figures(row, &compared)).collect();
+        let rows = rows.iter().map(|row| figures(row, &compared));
+        let figures: Vec<Value> = rows.chain(others.iter().map(other)).collect();
         if let Err(error) = fs::write(file, format!("{:#}\n", Value::from(figures))) {
             eprintln!("{} was not written: {error}", file.display());
             return ExitCode::FAILURE;
@@ -134,8 +155,19 @@ fn figures(row: &Row<'_>, compared: &Compared<'_, '_>) -> Value {
         "over": compared.nanos_over(row),
         "ratio": compared.ratio(row),
         "instructions": row.instructions,
+        "bytes_over": compared.bytes_over(row),
         "allocations_over": compared.allocations_over(row),
         "targets": limits.collect::<Vec<Value>>(),
+    })
+}
+
+fn other(figure: &Figure) -> Value {
+    json!({
+        "case": figure.name,
+        "unit": figure.unit,
+        "value": figure.value,
+        "target": figure.target,
+        "met": figure.value <= figure.target,
     })
 }
 
@@ -164,6 +196,11 @@ impl<'b> Compared<'_, 'b> {
     fn allocations_over(&self, row: &Row<'_>) -> Option<f64> {
         let beside = self.beside(row).map_or(Some(0.0), |row| row.allocations);
         Some(row.allocations? - beside?)
+    }
+
+    fn bytes_over(&self, row: &Row<'_>) -> Option<f64> {
+        let beside = self.beside(row).map_or(Some(0.0), |row| row.bytes);
+        Some(row.bytes? - beside?)
     }
 
     /// How much slower this machine is than that of the targets.

@@ -1,7 +1,5 @@
 //! Our layers alone and together.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use evenkeel::{
     AttemptTimeoutLayer, Body, BreakerConfig, CircuitBreakerLayer, DeadlineLayer,
@@ -9,15 +7,12 @@ use evenkeel::{
 };
 use tower::{Layer, ServiceBuilder};
 
-use super::{TIMEOUT, balancer, layered};
+use super::{TIMEOUT, layered};
 use crate::harness::{
-    Batch, Case,
+    Batch, Case, DEADLINE,
     Limit::{Allocations, Instructions, InstructionsOver, Over},
-    Request, Upstream, calls, get, post,
+    Request, Upstream, balanced, calls, get, post,
 };
-
-/// The limit of a call in every row that has one.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(3);
 
 pub(crate) fn cases() -> Vec<Case> {
     let alone = [
@@ -126,7 +121,7 @@ fn retry_breaker_timeout(upstream: Upstream) -> Batch {
 
 /// Deadline, key, retry with budget, breaker, balancer over ten endpoints with an attempt timeout each.
 fn whole(upstream: Upstream, template: Request) -> Batch {
-    let balancer = balancer::over(10, Pick::default(), move || {
+    let balancer = balanced(10, Pick::default(), move || {
         timeout_layer().layer(upstream.client())
     });
     let service = Stack::new()

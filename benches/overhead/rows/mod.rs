@@ -1,7 +1,5 @@
-//! What is measured: tower's own layers, ours in each combination that has a target, our decisions alone.
+//! What is measured: tower's own layers, and ours in each combination that has a target.
 
-pub(crate) mod balancer;
-pub(crate) mod decisions;
 pub(crate) mod layers;
 pub(crate) mod tower;
 
