@@ -85,29 +85,11 @@ impl<S> Held<S> {
         }
     }
 
-    /// Calls the held instance if it was ready, else moves it into the future and leaves a clone behind.
+    /// Calls the held instance if it was ready, else moves it into the future and leaves a clone behind; tells the call,
+    /// if there is one, whether the request waits here or was handed on.
     ///
     /// `future` is what the layer makes of it; handed in, so that each outcome is put into its place at once and not
     /// first into one that fits all of them: these are the largest things there are.
-    #[inline(always)]
-    pub(crate) fn call<R, F>(&mut self, request: R, future: impl FnOnce(Dispatch<S, R>) -> F) -> F
-    where
-        S: Service<R> + Clone,
-    {
-        match mem::take(&mut self.said) {
-            Readiness::Ready => future(Dispatch::Running {
-                future: self.inner.call(request),
-            }),
-            Readiness::Failed(error) => future(Dispatch::Failed { error }),
-            Readiness::Unknown | Readiness::Pending => {
-                let clone = self.inner.clone();
-                let service = mem::replace(&mut self.inner, clone);
-                future(Dispatch::waiting(service, request))
-            }
-        }
-    }
-
-    /// Like [`call`](Self::call), and tells the call whether the request waits here or was handed on.
     #[inline(always)]
     pub(crate) fn call_for<R, C, F>(
         &mut self,
@@ -119,16 +101,35 @@ impl<S> Held<S> {
         S: Service<R> + Clone,
         C: OfCall,
     {
-        // Told before the inner service is called: a layer in there that waits says so itself.
-        if let Some(call) = context.call() {
-            call.handed_on();
-        }
-        self.call(request, |dispatch| {
-            if let Some(call) = context.call().filter(|_| !dispatch.is_running()) {
-                call.holding();
+        match mem::take(&mut self.said) {
+            Readiness::Ready => {
+                // Told before the inner service is called: a layer in there that waits says so itself.
+                if let Some(call) = context.call() {
+                    call.handed_on();
+                }
+                let running = self.inner.call(request);
+                future(Dispatch::Running { future: running }, context)
             }
-            future(dispatch, context)
-        })
+            said => {
+                if let Some(call) = context.call() {
+                    call.holding();
+                }
+                let dispatch = self.parked(said, request);
+                future(dispatch, context)
+            }
+        }
+    }
+
+    #[cold]
+    fn parked<R>(&mut self, said: Readiness, request: R) -> Dispatch<S, R>
+    where
+        S: Service<R> + Clone,
+    {
+        if let Readiness::Failed(error) = said {
+            return Dispatch::Failed { error };
+        }
+        let clone = self.inner.clone();
+        Dispatch::waiting(mem::replace(&mut self.inner, clone), request)
     }
 
     /// Gives up what readiness may have reserved, for a call that is refused before the inner service; one
@@ -189,10 +190,6 @@ where
     pub(crate) const fn is_waiting(&self) -> bool {
         matches!(self, Self::Waiting { .. })
     }
-
-    const fn is_running(&self) -> bool {
-        matches!(self, Self::Running { .. })
-    }
 }
 
 impl<S, R> Dispatch<S, R>
@@ -207,15 +204,39 @@ where
         call: &Call,
         cx: &mut Context<'_>,
     ) -> Poll<Result<S::Response, Error>> {
-        if !self.is_waiting() {
-            return self.poll(cx);
-        }
-        call.handed_on();
-        let polled = self.as_mut().poll(cx);
         if self.is_waiting() {
-            call.holding();
+            call.handed_on();
+            let begun = self.as_mut().poll_begin(cx);
+            if self.is_waiting() {
+                call.holding();
+            }
+            ready!(begun)?;
         }
-        polled
+        self.poll(cx)
+    }
+
+    /// Calls the service once it is ready.
+    #[cold]
+    fn poll_begin(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if let DispatchProj::Waiting { parked } = self.as_mut().project() {
+            ready!(parked.service.poll_ready(cx)).map_err(not_sent)?;
+        }
+        if let DispatchOwned::Waiting { parked } = self.as_mut().project_replace(Self::Gone) {
+            let mut parked = *parked;
+            self.set(Self::Running {
+                future: parked.service.call(parked.request),
+            });
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// What is left where nothing runs.
+    #[cold]
+    fn failed(self: Pin<&mut Self>) -> Error {
+        match self.project_replace(Self::Gone) {
+            DispatchOwned::Failed { error } => error,
+            _ => polled_after_end(),
+        }
     }
 }
 
@@ -228,21 +249,12 @@ where
 
     #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if let DispatchProj::Waiting { parked } = self.as_mut().project() {
-            ready!(parked.service.poll_ready(cx)).map_err(not_sent)?;
-            if let DispatchOwned::Waiting { parked } = self.as_mut().project_replace(Self::Gone) {
-                let mut parked = *parked;
-                self.set(Self::Running {
-                    future: parked.service.call(parked.request),
-                });
-            }
+        if self.is_waiting() {
+            ready!(self.as_mut().poll_begin(cx))?;
         }
-        if let DispatchProj::Running { future } = self.as_mut().project() {
-            return future.poll(cx).map_err(Error::from_inner);
-        }
-        match self.project_replace(Self::Gone) {
-            DispatchOwned::Failed { error } => Poll::Ready(Err(error)),
-            _ => polled_after_end(),
+        match self.as_mut().project() {
+            DispatchProj::Running { future } => future.poll(cx).map_err(Error::from_inner),
+            _ => Poll::Ready(Err(self.failed())),
         }
     }
 }

@@ -101,6 +101,7 @@ impl Error {
     }
 
     /// Takes an error of the service below; one of ours passes through as it is.
+    #[cold]
     pub(crate) fn from_inner(error: impl Into<BoxError>) -> Self {
         match error.into().downcast::<Self>() {
             Ok(ours) => *ours,

@@ -65,14 +65,6 @@ pin_project! {
 }
 
 impl<B, G> Guarded<B, G> {
-    pub(crate) fn new(body: B, guard: G) -> Self
-    where
-        B: Body,
-        G: Settle,
-    {
-        Self::maybe(body, Some(guard))
-    }
-
     /// Wraps a body that may have a guard.
     pub(crate) fn maybe(body: B, mut guard: Option<G>) -> Self
     where
@@ -91,10 +83,10 @@ impl<B, G> Guarded<B, G> {
     }
 
     /// Wraps what may not even be a body; the guard learns of its end only when it is polled.
-    pub(crate) const fn watched(body: B, guard: G) -> Self {
+    pub(crate) const fn of(body: B, guard: Option<G>) -> Self {
         Self {
             body: Some(body),
-            guard: Some(guard),
+            guard,
         }
     }
 

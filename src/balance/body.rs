@@ -7,7 +7,6 @@ use std::{
 
 use arc_swap::ArcSwap;
 use http::Response;
-use http_body::Body;
 use tokio::sync::Notify;
 
 use super::{
@@ -21,7 +20,7 @@ use crate::{
     classify::{Awaited, Class, Classifier, Evidence, Retryable},
     clock,
     error::{Error, ErrorKind},
-    guarded::{End, Guarded, Settle},
+    guarded::{End, Settle},
     rng::Random,
     sealed::Sealed,
 };
@@ -276,18 +275,6 @@ impl<S: Clone> Attempt<S> {
         TriedSet::from_iter(self.call.tried())
     }
 
-    /// What an attempt's answer becomes.
-    pub(crate) fn ended<RB: Body>(
-        &self,
-        answer: Result<Response<RB>, Error>,
-        mut hold: InFlight,
-    ) -> Result<Response<Guarded<RB, InFlight>>, Error> {
-        match answer {
-            Ok(response) => Ok(self.head(response, hold)),
-            Err(error) => Err(self.failed(error, &mut hold)),
-        }
-    }
-
     /// The error of an attempt on an endpoint, with what the classifier knows of it.
     pub(crate) fn failed(&self, error: Error, hold: &mut InFlight) -> Error {
         let now = clock::read();
@@ -310,20 +297,15 @@ impl<S: Clone> Attempt<S> {
         error.with_report(self.call.report(now))
     }
 
-    /// The head of an attempt; its body keeps the hold.
-    fn head<RB: Body>(
-        &self,
-        response: Response<RB>,
-        mut hold: InFlight,
-    ) -> Response<Guarded<RB, InFlight>> {
+    /// A head came; its body keeps the hold.
+    pub(crate) fn answered<RB>(&self, response: &Response<RB>, hold: &mut InFlight) {
         let now = clock::read();
-        let (verdict, awaited) = self.hub.classifier.judge(&response, clock::wall);
+        let (verdict, awaited) = self.hub.classifier.judge(response, clock::wall);
         hold.head(verdict.class, now);
         hold.judge = awaited.map(|awaited| (self.hub.classifier.clone(), awaited));
         if !verdict.class.is_success() || verdict.retryable != Retryable::Never {
             hold.note(now);
         }
-        response.map(|body| Guarded::new(body, hold))
     }
 
     /// The end of an attempt that waited until its call was over.

@@ -111,11 +111,20 @@ where
             let this = self.as_mut().project();
             let step = match (this.state.project(), this.attempt) {
                 (StateProj::Running { future, hold }, Some(attempt)) => {
-                    let answer = ready!(future.poll(cx)).map_err(Error::from_inner);
-                    let Some(hold) = hold.take() else {
+                    let Some(open) = hold.as_mut() else {
                         polled_after_end();
                     };
-                    return Poll::Ready(attempt.ended(answer, hold));
+                    return Poll::Ready(match ready!(future.poll(cx)) {
+                        Ok(response) => {
+                            attempt.answered(&response, open);
+                            Ok(response.map(|body| Guarded::maybe(body, hold.take())))
+                        }
+                        Err(error) => {
+                            let error = attempt.failed(Error::from_inner(error), open);
+                            *hold = None;
+                            Err(error)
+                        }
+                    });
                 }
                 (StateProj::Looking { .. }, Some(_)) => self.as_mut().look(cx),
                 (StateProj::Parked { .. }, Some(_)) => self.as_mut().wait_for_readiness(cx),
@@ -163,29 +172,28 @@ where
     /// Calls the endpoint if it is ready, else another one that is, else waits for the first.
     fn get_ready(
         mut self: Pin<&mut Self>,
-        service: S,
-        hold: InFlight,
+        mut service: S,
+        mut hold: InFlight,
         cx: &mut Context<'_>,
     ) -> Step {
-        let mut next = Some((service, hold));
-        let mut last = None;
-        for _ in 0..MOST_PICKS {
-            let this = self.as_mut().project();
-            let (Some(attempt), Some((mut service, mut hold))) = (this.attempt, next.take()) else {
+        for pick in 1.. {
+            let Some(attempt) = self.as_mut().project().attempt else {
                 break;
             };
             attempt.call.picked(hold.seat().stats.serial);
-            match service.poll_ready(cx) {
+            let error = match service.poll_ready(cx) {
                 Poll::Ready(Ok(())) => return self.run(service, hold),
-                Poll::Ready(Err(error)) => {
-                    let error = Error::from_inner(error).unsent();
-                    last = Some(attempt.failed(error, &mut hold));
-                    next = attempt.alternative();
-                }
+                Poll::Ready(Err(error)) => Error::from_inner(error).unsent(),
                 Poll::Pending => return self.one_more(service, hold, cx),
+            };
+            let error = attempt.failed(error, &mut hold);
+            let next = (pick < MOST_PICKS).then(|| attempt.alternative());
+            match next.flatten() {
+                Some(next) => (service, hold) = next,
+                None => return Step::Failed(error),
             }
         }
-        last.map_or(Step::Pending, Step::Failed)
+        Step::Pending
     }
 
     /// The first is not ready: calls another one if that is, else waits for the first.

@@ -71,14 +71,15 @@ where
             Some(joined) => ready!(this.dispatch.poll_for(&joined.call, cx)),
             None => ready!(this.dispatch.poll(cx)),
         };
-        let trial = this.trial.take();
         Poll::Ready(match answer {
             Ok(response) => {
-                let going_on =
-                    trial.and_then(|mut trial| trial.answered(&response).then_some(trial));
-                Ok(response.map(|body| Guarded::maybe(body, going_on)))
+                let settles = |trial: &mut Trial| !trial.answered(&response);
+                if this.trial.as_mut().is_some_and(settles) {
+                    *this.trial = None;
+                }
+                Ok(response.map(|body| Guarded::maybe(body, this.trial.take())))
             }
-            Err(error) => Err(match trial {
+            Err(error) => Err(match this.trial.take() {
                 Some(trial) => {
                     let opened = |joined: &Joined| joined.opened.is_some();
                     trial.failed(error, this.joined.as_ref().is_some_and(opened))

@@ -30,7 +30,7 @@ pub(crate) use self::{
     key::{CallKey, Confinement},
     policy::KeyChoice,
     report::Short,
-    wire::{gave_up, is_grpc, rare},
+    wire::{first_of, gave_up, is_grpc},
 };
 pub use self::{
     body::Body,

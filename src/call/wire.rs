@@ -150,7 +150,7 @@ impl fmt::Debug for DeadlineHeader {
 /// # Errors
 /// If the header is malformed.
 pub(crate) fn grpc_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Malformed> {
-    if !is_grpc(headers) || rare(headers, &GRPC_TIMEOUT).is_none() {
+    if !is_grpc(headers) || first_of(headers, &GRPC_TIMEOUT).is_none() {
         return Ok(None);
     }
     DeadlineHeader::grpc().read(headers)
@@ -158,13 +158,12 @@ pub(crate) fn grpc_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Malf
 
 /// Whether a head says no more than that time is up: 504, DEADLINE_EXCEEDED, or CANCELLED, as some servers call it.
 pub(crate) fn gave_up(status: StatusCode, headers: &HeaderMap) -> bool {
-    let code = rare(headers, &GRPC_STATUS).map(HeaderValue::as_bytes);
+    let code = first_of(headers, &GRPC_STATUS).map(HeaderValue::as_bytes);
     status == StatusCode::GATEWAY_TIMEOUT || matches!(code, Some(b"1" | b"4"))
 }
 
-/// The first value of a header that most heads do not have. In a head of few headers it is looked for one by one: that
-/// is cheaper than to hash its name.
-pub(crate) fn rare<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+/// The first value of a header, looked for one by one in a head of few headers: that is cheaper than to hash its name.
+pub(crate) fn first_of<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
     const FEW: usize = 8;
     if headers.len() > FEW {
         return headers.get(name);
@@ -178,7 +177,7 @@ pub(crate) fn rare<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a 
 /// Whether the content is gRPC, whatever its codec.
 pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
     const GRPC: &[u8] = b"application/grpc";
-    let media = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let media = first_of(headers, &CONTENT_TYPE).map(HeaderValue::as_bytes);
     media.is_some_and(|media| {
         let (name, rest) = media.split_at(media.len().min(GRPC.len()));
         name.eq_ignore_ascii_case(GRPC) && matches!(rest.first(), None | Some(b'+' | b';' | b' '))

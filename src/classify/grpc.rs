@@ -8,7 +8,7 @@ use super::{
     pushback,
     verdict::{Awaited, Class, Pushback, Retryable, Verdict},
 };
-use crate::call::{is_grpc, rare};
+use crate::call::{first_of, is_grpc};
 
 /// The header, or trailer, that holds the status code.
 static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -57,7 +57,7 @@ impl Code {
     /// The status that these headers or trailers hold; one that is no known number, as it is usually written, is
     /// UNKNOWN: so say the clients that show it.
     fn read(headers: &HeaderMap) -> Option<Self> {
-        let value = rare(headers, &GRPC_STATUS)?;
+        let value = first_of(headers, &GRPC_STATUS)?;
         let is_number = |text: &&str| {
             text.bytes().all(|byte| byte.is_ascii_digit())
                 && (text.len() == 1 || !text.starts_with('0'))

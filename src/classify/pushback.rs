@@ -3,7 +3,7 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, HeaderName, header::RETRY_AFTER};
 
 use super::Pushback;
-use crate::call::rare;
+use crate::call::first_of;
 
 /// The server's wish in `Retry-After` (RFC 9110, 10.2.3): seconds, or a date in one of its three forms.
 ///
@@ -23,7 +23,7 @@ static GRPC_RETRY_PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pus
 /// The server's wish in `grpc-retry-pushback-ms` (gRFC A6): milliseconds to wait exactly; negative or malformed
 /// means not at all.
 pub(super) fn grpc_retry_pushback(headers: &HeaderMap) -> Pushback {
-    if rare(headers, &GRPC_RETRY_PUSHBACK).is_none() {
+    if first_of(headers, &GRPC_RETRY_PUSHBACK).is_none() {
         return Pushback::None;
     }
     let mut values = headers.get_all(&GRPC_RETRY_PUSHBACK).iter();

@@ -10,7 +10,7 @@ use crate::{
     call::Stop,
     classify::{Awaited, Credit, Verdict},
     error::{BoxError, Error},
-    guarded::{End, Guarded, Settle},
+    guarded::{End, Settle},
     replay::{Recording, Replay, Tape},
     sealed::Sealed,
 };
@@ -25,18 +25,14 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Leaves to the body what the head has left to it.
-    pub(super) fn over<B>(
+    /// What the head of a call's answer has left to its body.
+    pub(super) fn of<B>(
         policy: &RetryPolicy,
-        response: Response<B>,
+        response: Option<&Response<B>>,
         verdict: &Verdict,
-    ) -> Response<Guarded<B, Self>> {
-        match policy.awaited(&response, verdict) {
-            Some(awaited) => {
-                response.map(|body| Guarded::watched(body, Self::new(policy, awaited)))
-            }
-            None => response.map(Guarded::unguarded),
-        }
+    ) -> Option<Self> {
+        let awaited = policy.awaited(response?, verdict)?;
+        Some(Self::new(policy, awaited))
     }
 
     fn new(policy: &RetryPolicy, awaited: Awaited) -> Self {

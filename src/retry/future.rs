@@ -63,6 +63,12 @@ pin_project! {
     }
 }
 
+impl<S: Service<R>, R> State<S, R> {
+    const GONE: Self = Self::Attempt {
+        dispatch: Dispatch::Gone,
+    };
+}
+
 impl<S, B> ResponseFuture<S, B>
 where
     S: Service<Request<B>>,
@@ -123,27 +129,26 @@ where
             };
             match this.state.as_mut().project() {
                 StateProj::Attempt { dispatch } => {
-                    let Poll::Ready(answer) = dispatch.poll_for(calling.attempts.call(), cx) else {
+                    let Poll::Ready(mut answer) = dispatch.poll_for(calling.attempts.call(), cx)
+                    else {
                         ready!(this.timer.poll_until(calling.own_limit(), cx));
                         // First what runs below: it tells the call how far it got.
-                        this.state.set(State::Attempt {
-                            dispatch: Dispatch::Gone,
-                        });
+                        this.state.set(State::GONE);
                         break Err(calling.overdue(clock::now()));
                     };
                     if answer.is_err() {
                         // It may hold the rest of a request body that is to be sent again.
-                        this.state.set(State::Attempt {
-                            dispatch: Dispatch::Gone,
-                        });
+                        this.state.set(State::GONE);
                     }
                     match calling.ended(&answer) {
-                        Step::Return(verdict) => {
-                            break answer.map(|response| calling.over(response, &verdict));
-                        }
-                        Step::Report(verdict) => {
-                            let answer = calling.with_report(answer, &verdict);
-                            break answer.map(|response| calling.over(response, &verdict));
+                        Step::Return(verdict, told) => {
+                            let head = answer.as_ref().ok();
+                            let tally = Tally::of(&calling.shared.policy, head, &verdict);
+                            if told {
+                                answer = calling.with_report(answer, &verdict);
+                            }
+                            let tallied = |body| Guarded::of(body, tally);
+                            break answer.map(|response| response.map(tallied));
                         }
                         Step::BackOff(until) => {
                             // The answer goes before the wait, and with it its connection.
@@ -170,10 +175,8 @@ where
 }
 
 enum Step {
-    /// The answer is the call's, with this verdict.
-    Return(Verdict),
-    /// It is, and has a story to tell.
-    Report(Verdict),
+    /// The answer is the call's, with this verdict; and whether it has a story to tell.
+    Return(Verdict, bool),
     BackOff(Option<Deadline>),
 }
 
@@ -265,7 +268,7 @@ impl<S, B: Replay + 'static> Calling<S, B> {
         }
         self.attempts
             .succeeded(policy, &verdict, credit, clock::recent);
-        Step::Return(verdict)
+        Step::Return(verdict, false)
     }
 
     /// Adds this answer to the call's story, of which it may be the end.
@@ -293,7 +296,7 @@ impl<S, B: Replay + 'static> Calling<S, B> {
         match self.attempts.ended(policy, &ending, now, unit) {
             Next::Again => Step::BackOff(None),
             Next::AgainAfter(wait) => Step::BackOff(Some(Deadline::after(now, wait))),
-            Next::Final => Step::Report(verdict),
+            Next::Final => Step::Return(verdict, true),
         }
     }
 
@@ -315,11 +318,6 @@ impl<S, B: Replay + 'static> Calling<S, B> {
                 .with_disposition(verdict.disposition)
                 .with_report(report)),
         }
-    }
-
-    /// Leaves to the body of the call's answer what its head left open.
-    fn over<RB>(&self, response: Response<RB>, verdict: &Verdict) -> Response<Guarded<RB, Tally>> {
-        Tally::over(&self.shared.policy, response, verdict)
     }
 
     fn replayable(&self, answered: bool) -> Replayable {

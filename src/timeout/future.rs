@@ -229,11 +229,11 @@ where
             Some(call) => this.dispatch.as_mut().poll_for(call, cx),
             None => this.dispatch.as_mut().poll(cx),
         };
-        if let Poll::Ready(answer) = answer {
-            return Poll::Ready(match this.terms.echoed(&answer) {
-                Some(error) => Err(error),
+        if let Poll::Ready(ended) = &answer {
+            return match this.terms.echoed(ended) {
+                Some(error) => Poll::Ready(Err(error)),
                 None => answer,
-            });
+            };
         }
         let started = *this.terms.started.get_or_insert_with(clock::recent);
         let bound = this.terms.bound(started);

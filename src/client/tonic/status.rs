@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, header::CONTENT_TYPE};
 use tonic::{Code, ConnectError, Status, metadata::MetadataMap};
 
 use crate::{
-    call::{Disposition, Report, rare},
+    call::{Disposition, Report, first_of},
     classify::{Evidence, chain, status_of_foreign},
     error::{BoxError, Error, ErrorKind},
 };
@@ -37,7 +37,7 @@ impl From<Error> for Status {
 
 /// Drops details that are no base64, over which tonic would panic when it reads the status.
 pub(super) fn sane(headers: &mut HeaderMap) {
-    let Some(details) = rare(headers, &DETAILS) else {
+    let Some(details) = first_of(headers, &DETAILS) else {
         return;
     };
     let given = (DETAILS.clone(), details.clone());
