@@ -1,6 +1,10 @@
 //! What a call over a real socket costs through the ready-made clients, beside the client that they are built on.
 //!
 //! See `benches/README.md` for the method and how to read the report.
+//!
+//! Over gRPC the ratio that is held against the target is that of one endpoint to tonic's channel, which has one too.
+//! Calls over two endpoints stand beside tonic's `balance_list` over the same two: half as many calls go over each
+//! connection at a time, so that each write and each read takes fewer of them along, whoever spreads the calls.
 
 #[allow(dead_code, reason = "the other bench counts in more places")]
 #[path = "overhead/harness/allocations.rs"]
