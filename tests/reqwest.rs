@@ -344,7 +344,14 @@ async fn no_deadline_is_told_unless_it_is_asked_for_or_where_there_is_none() {
 
 #[test]
 fn a_deadline_header_that_is_none_is_refused_with_its_name() {
-    for name in ["", "x timeout", "x-timeout:", "z\u{e4}hler"] {
+    for name in [
+        "",
+        "x timeout",
+        "x-timeout:",
+        "z\u{e4}hler",
+        "grpc-timeout",
+        "GRPC-other",
+    ] {
         let address = SocketAddr::from(([127, 0, 0, 1], 80));
         let balanced = over([address]).deadline_header(name);
         let error = balanced.build_reqwest(|_| client()).map(drop).unwrap_err();

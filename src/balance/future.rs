@@ -30,6 +30,9 @@ const MOST_PICKS: u8 = 8;
 
 pin_project! {
     /// An attempt on one of the balancer's endpoints.
+    ///
+    /// # Panics
+    /// If it is polled again after its end.
     pub struct ResponseFuture<S, B>
     where
         S: Service<Request<B>>,

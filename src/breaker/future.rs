@@ -17,6 +17,9 @@ use crate::guarded::Guarded;
 
 pin_project! {
     /// A call that the circuit let through, or refused.
+    ///
+    /// # Panics
+    /// If it is polled again after its end.
     pub struct ResponseFuture<S, R>
     where
         S: Service<R>,

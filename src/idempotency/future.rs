@@ -17,6 +17,9 @@ use crate::{
 
 pin_project! {
     /// A call with its key.
+    ///
+    /// # Panics
+    /// If it is polled again after its end.
     pub struct KeyFuture<S, R>
     where
         S: Service<R>,

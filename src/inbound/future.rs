@@ -13,6 +13,9 @@ use crate::{call::InheritedDeadline, dispatch::polled_after_end};
 
 pin_project! {
     /// An incoming call on its way: the handler, which inherits the deadline while it is polled.
+    ///
+    /// # Panics
+    /// If it is polled again after its end.
     #[derive(Debug)]
     pub struct InboundFuture<F> {
         #[pin]

@@ -36,6 +36,9 @@ pub(crate) struct Shared<S> {
 
 pin_project! {
     /// A call and its attempts.
+    ///
+    /// # Panics
+    /// If it is polled again after its end.
     pub struct ResponseFuture<S, B>
     where
         S: Service<Request<B>>,

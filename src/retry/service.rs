@@ -154,6 +154,9 @@ fn cut_short(error: &Error) -> bool {
 
 pin_project! {
     /// An operation and its attempts: made by [`run`].
+    ///
+    /// # Panics
+    /// If it is polled again after its end.
     #[must_use = "nothing runs before it is awaited"]
     pub struct Run<F, A, C> {
         policy: RetryPolicy,

@@ -23,6 +23,9 @@ use crate::{
 
 pin_project! {
     /// A call under a deadline.
+    ///
+    /// # Panics
+    /// If it is polled again after its end.
     pub struct DeadlineFuture<S, R>
     where
         S: Service<R>,
@@ -182,6 +185,9 @@ impl Terms {
 
 pin_project! {
     /// An attempt under its limit.
+    ///
+    /// # Panics
+    /// If it is polled again after its end.
     pub struct AttemptFuture<S, R>
     where
         S: Service<R>,
@@ -247,6 +253,9 @@ where
 
 pin_project! {
     /// Any future under a deadline: see [`Deadline::run`].
+    ///
+    /// # Panics
+    /// If it is polled again after its end.
     #[derive(Debug)]
     #[must_use = "nothing runs before it is awaited"]
     pub struct Run<F> {

@@ -201,6 +201,9 @@ impl fmt::Debug for HttpService {
 
 pin_project! {
     /// The answer of an [`HttpService`] on its way.
+    ///
+    /// # Panics
+    /// If it is polled again after its end.
     pub struct ResponseFuture {
         #[pin]
         state: State,

@@ -168,6 +168,9 @@ impl fmt::Debug for Channel {
 
 pin_project! {
     /// The answer of a [`Channel`] on its way.
+    ///
+    /// # Panics
+    /// If it is polled again after its end.
     pub struct ResponseFuture {
         #[pin]
         state: State,
