@@ -21,6 +21,8 @@ mod support;
 use std::{
     error::Error as _,
     net::SocketAddr,
+    sync::Arc,
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -329,6 +331,28 @@ async fn a_stream_that_is_cut_off_while_it_is_waited_for_is_over_for_the_server_
         assert!(Instant::now() < limit, "the server was not told");
         sleep(millis(5)).await;
     }
+}
+
+#[tokio::test]
+async fn a_request_stream_ends_with_the_answers_though_server_and_caller_keep_the_stream() {
+    let server = RawServer::early();
+    let mut echo = client(server.address(), idempotent());
+    let alive = Arc::new(());
+    let held = Arc::downgrade(&alive);
+    let silent = stream::poll_fn(move |_| {
+        let _ = &alive;
+        Poll::<Option<Message>>::Pending
+    });
+    let mut answers = echo.chat(silent).await.expect("a head").into_inner();
+    while answers.message().await.expect("all is well").is_some() {
+        assert_eq!(held.strong_count(), 1, "it is a conversation");
+    }
+    let limit = Instant::now() + Duration::from_secs(5);
+    while held.strong_count() > 0 {
+        assert!(Instant::now() < limit, "it is still asked");
+        sleep(millis(5)).await;
+    }
+    drop(answers);
 }
 
 /// Asks once, and once more after this time; how many answers came and what ended them.

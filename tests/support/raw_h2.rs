@@ -135,6 +135,8 @@ struct State {
     then: Act,
     /// Ends each connection before its first request, with this code.
     unwelcoming: Option<u32>,
+    /// Acts on the head of a request.
+    early: bool,
     seen: Mutex<Vec<Seen>>,
     connections: AtomicUsize,
 }
@@ -142,20 +144,30 @@ struct State {
 impl RawServer {
     /// Does this with its first requests, in order, and answers the others.
     pub fn start(script: impl IntoIterator<Item = Act>) -> Self {
-        Self::serve(script, Act::OK, None)
+        Self::serve(script, Act::OK, None, false)
     }
 
     /// Does this with every request.
     pub fn always(act: Act) -> Self {
-        Self::serve([], act, None)
+        Self::serve([], act, None, false)
     }
 
     /// Greets each connection with a `GOAWAY` of this code that covers no stream, and ends it.
     pub fn unwelcoming(code: u32) -> Self {
-        Self::serve([], Act::OK, Some(code))
+        Self::serve([], Act::OK, Some(code), false)
     }
 
-    fn serve(script: impl IntoIterator<Item = Act>, then: Act, unwelcoming: Option<u32>) -> Self {
+    /// Answers every request as soon as its head is there, and leaves the rest of it to the client: no reset follows.
+    pub fn early() -> Self {
+        Self::serve([], Act::OK, None, true)
+    }
+
+    fn serve(
+        script: impl IntoIterator<Item = Act>,
+        then: Act,
+        unwelcoming: Option<u32>,
+        early: bool,
+    ) -> Self {
         let listener = StdListener::bind((LOOPBACK, 0)).expect("a free port");
         listener.set_nonblocking(true).expect("an open socket");
         let address = listener.local_addr().expect("it is bound");
@@ -163,6 +175,7 @@ impl RawServer {
             script: Mutex::new(script.into_iter().collect()),
             then,
             unwelcoming,
+            early,
             seen: Mutex::default(),
             connections: AtomicUsize::new(0),
         });
@@ -291,7 +304,11 @@ async fn connection(mut socket: TcpStream, number: usize, state: &State) -> io::
         if frame.kind == HEADERS {
             begun.insert(frame.stream);
         }
-        if !(frame.ends_stream() && begun.remove(&frame.stream)) {
+        let due = match state.early {
+            true => frame.kind == HEADERS,
+            false => frame.ends_stream(),
+        };
+        if !(due && begun.remove(&frame.stream)) {
             continue;
         }
         let act = lock(&state.script).pop_front().unwrap_or(state.then);
