@@ -1,20 +1,8 @@
 //! What a gRPC server is told of the deadline, and whose timer ends a call: over real sockets.
 
 #[path = "support/echo.rs"]
-#[allow(
-    clippy::all,
-    clippy::allow_attributes_without_reason,
-    clippy::clone_on_ref_ptr,
-    clippy::use_self,
-    missing_docs,
-    missing_debug_implementations,
-    unused_qualifications,
-    unreachable_pub,
-    reason = "generated"
-)]
 mod echo;
 #[path = "support/grpc.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared with other tests")]
 mod grpc;
 mod support;
 

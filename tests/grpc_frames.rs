@@ -1,18 +1,6 @@
 //! gRPC over what servers' frames say: streams refused, connections that go away, statuses in every place.
 
 #[path = "support/echo.rs"]
-#[allow(
-    clippy::all,
-    clippy::allow_attributes_without_reason,
-    clippy::clone_on_ref_ptr,
-    clippy::use_self,
-    dead_code,
-    missing_docs,
-    missing_debug_implementations,
-    unused_qualifications,
-    unreachable_pub,
-    reason = "generated"
-)]
 mod echo;
 mod support;
 

@@ -1,17 +1,6 @@
 //! The server's side of a deadline: chains of tonic and axum servers over real sockets, and the layer alone.
 
 #[path = "support/echo.rs"]
-#[allow(
-    clippy::all,
-    clippy::allow_attributes_without_reason,
-    clippy::clone_on_ref_ptr,
-    clippy::use_self,
-    missing_docs,
-    missing_debug_implementations,
-    unused_qualifications,
-    unreachable_pub,
-    reason = "generated"
-)]
 mod echo;
 mod support;
 

@@ -1,20 +1,8 @@
 //! gRPC over real sockets: what comes right after a good head, and how long a stream may last.
 
 #[path = "support/echo.rs"]
-#[allow(
-    clippy::all,
-    clippy::allow_attributes_without_reason,
-    clippy::clone_on_ref_ptr,
-    clippy::use_self,
-    missing_docs,
-    missing_debug_implementations,
-    unused_qualifications,
-    unreachable_pub,
-    reason = "generated"
-)]
 mod echo;
 #[path = "support/grpc.rs"]
-#[allow(dead_code, unreachable_pub, reason = "this binary uses a part")]
 mod grpc;
 mod support;
 

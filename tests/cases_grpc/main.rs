@@ -4,17 +4,6 @@
 mod any_script;
 mod connecting;
 #[path = "../support/echo.rs"]
-#[allow(
-    clippy::all,
-    clippy::allow_attributes_without_reason,
-    clippy::clone_on_ref_ptr,
-    clippy::use_self,
-    missing_docs,
-    missing_debug_implementations,
-    unused_qualifications,
-    unreachable_pub,
-    reason = "generated"
-)]
 mod echo;
 mod policies;
 mod runtimes;

@@ -1,7 +1,6 @@
 //! The channel against grpcio's server, and beside grpcio's own client.
 
 #[path = "../support/echo.rs"]
-#[allow(clippy::all, dead_code, unused_qualifications, reason = "generated")]
 mod echo;
 mod python;
 

@@ -1,5 +1,7 @@
 //! A gRPC server that answers the echo service, or does what its script says.
 
+#![allow(dead_code, unreachable_pub, reason = "each binary uses a part")]
+
 use std::{
     collections::VecDeque,
     net::{IpAddr, SocketAddr, TcpListener as StdListener},
