@@ -130,7 +130,7 @@ async fn blame_after_streams_until(
     });
     let balancer = evenkeel::Balancer::builder(evenkeel::Fixed::new(["10.0.0.1:80"]))
         .classifier(Classifier::grpc())
-        .build(move |_| Ok(server.clone()))
+        .build(move |_| Ok(server))
         .unwrap();
     let service = DeadlineLayer::new(Duration::from_secs(1))
         .unwrap()

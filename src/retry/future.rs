@@ -47,7 +47,6 @@ pin_project! {
         state: State<S, Request<B>>,
         // None for a call that another retry owns, that never began, or that is over.
         calling: Option<Calling<S, B>>,
-        // The call that another retry owns.
         owned: Option<Arc<Call>>,
         timer: LazyTimer,
     }

@@ -43,7 +43,7 @@ mod service;
 pub use self::{
     body::BodyLimit,
     config::BODY_IDLE,
-    future::{AttemptFuture, DeadlineFuture, Run},
+    future::{AttemptFuture, DeadlineFuture},
     layer::{AttemptTimeoutLayer, DeadlineLayer},
-    service::{AttemptTimeoutService, DeadlineService},
+    service::{AttemptTimeoutService, DeadlineService, Run},
 };

@@ -1,10 +1,13 @@
 use std::{
-    task::{Context, Poll},
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
 use http::{Request, Response};
 use http_body::Body;
+use pin_project_lite::pin_project;
 use tower::Service;
 
 use super::{
@@ -14,9 +17,9 @@ use super::{
     policy,
 };
 use crate::{
-    call::{self, Call, Deadline, DeadlineHeader, Joined},
-    clock,
-    dispatch::Held,
+    call::{self, Call, Deadline, DeadlineHeader, Disposition, Joined},
+    clock::{self, LazyTimer},
+    dispatch::{Held, polled_after_end},
     error::{BoxError, Error, ErrorKind},
     guarded::Guarded,
 };
@@ -194,5 +197,85 @@ where
                 AttemptFuture::refused(error)
             }
         }
+    }
+}
+
+pin_project! {
+    /// Any future under a deadline: see [`Deadline::run`].
+    ///
+    /// # Panics
+    /// If it is polled again after its end.
+    #[derive(Debug)]
+    #[must_use = "nothing runs before it is awaited"]
+    pub struct Run<F> {
+        #[pin]
+        future: Option<F>,
+        deadline: Deadline,
+        begun: bool,
+        timer: LazyTimer,
+    }
+}
+
+impl Deadline {
+    /// The instant `length` from now, by the clock of the runtime.
+    ///
+    /// [`Duration::MAX`] means never.
+    #[must_use]
+    pub fn from_now(length: Duration) -> Self {
+        Self::after(clock::now(), length)
+    }
+
+    /// Runs a future until this instant; for what is no service, such as a database call.
+    ///
+    /// The future is polled first, so that an answer which is ready when time runs out is not lost; on expiry
+    /// it is dropped. If the deadline has passed before the first poll, the future is not polled at all and
+    /// the error says that nothing was sent.
+    ///
+    /// # Errors
+    /// [`DeadlineExceeded`](ErrorKind::DeadlineExceeded) once the deadline has passed.
+    ///
+    /// ```
+    /// # tokio_test::block_on(async {
+    /// use std::time::Duration;
+    /// use evenkeel::Deadline;
+    ///
+    /// let deadline = Deadline::from_now(Duration::from_millis(20));
+    /// assert_eq!(deadline.run(async { 42 }).await.unwrap(), 42);
+    /// let error = deadline.run(std::future::pending::<()>()).await.unwrap_err();
+    /// assert!(error.is_timeout() && error.may_have_happened());
+    /// # });
+    /// ```
+    pub fn run<F: IntoFuture>(self, future: F) -> Run<F::IntoFuture> {
+        Run {
+            future: Some(future.into_future()),
+            deadline: self,
+            begun: false,
+            timer: LazyTimer::default(),
+        }
+    }
+}
+
+impl<F: Future> Future for Run<F> {
+    type Output = Result<F::Output, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        if !*this.begun && this.deadline.has_passed(clock::now()) {
+            *this.begun = true;
+            this.future.set(None);
+            return Poll::Ready(Err(Error::new(ErrorKind::DeadlineExceeded)));
+        }
+        *this.begun = true;
+        let Some(future) = this.future.as_mut().as_pin_mut() else {
+            polled_after_end();
+        };
+        if let Poll::Ready(output) = future.poll(cx) {
+            this.future.set(None);
+            return Poll::Ready(Ok(output));
+        }
+        ready!(this.timer.poll_until(*this.deadline, cx));
+        this.future.set(None);
+        let error = Error::new(ErrorKind::DeadlineExceeded);
+        Poll::Ready(Err(error.with_disposition(Disposition::Unknown)))
     }
 }
