@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a step that fails, fails its test")]
 
 mod black_hole;
+mod lost;
 mod sets;
 mod sockets;
 mod stalled;

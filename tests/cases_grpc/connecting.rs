@@ -9,9 +9,8 @@ use std::{
 use evenkeel::{Channel, Disposition, Ejection, Endpoint, Retry, breaker::State};
 use futures::future::join_all;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
-    net::{TcpListener, TcpStream},
-    sync::watch,
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
     task::AbortHandle,
     time::sleep,
 };
@@ -27,6 +26,7 @@ use crate::{
     service::Told,
     support::{
         fleet::Sets,
+        network::Network,
         nowhere::{BlackHole, Silent},
         server::{LOOPBACK, RUNTIME, Server},
         tls::Authority,
@@ -241,66 +241,20 @@ async fn a_server_that_drains_or_leaves_the_set_finishes_its_streams_and_no_call
     }
 }
 
-/// Stands before a server; it can lose its connections without a word to either side, as a network does.
-struct Network {
-    address: SocketAddr,
-    /// How many connections are lost: those that came first.
-    lost: watch::Sender<usize>,
-    task: AbortHandle,
-}
-
-impl Network {
-    fn before(server: SocketAddr) -> Self {
-        let listener = StdListener::bind((LOOPBACK, 0)).unwrap();
-        listener.set_nonblocking(true).unwrap();
-        let address = listener.local_addr().unwrap();
-        let (lost, losing) = watch::channel(0);
-        let serving = async move {
-            let listener = TcpListener::from_std(listener).unwrap();
-            for number in 1.. {
-                let (mut outside, _) = listener.accept().await.unwrap();
-                let mut losing = losing.clone();
-                tokio::spawn(async move {
-                    let mut inside = TcpStream::connect(server).await.unwrap();
-                    let both = copy_bidirectional(&mut outside, &mut inside);
-                    let loss = async { drop(losing.wait_for(|lost| *lost >= number).await) };
-                    tokio::select! {
-                        _ = both => {}
-                        // Both stay open.
-                        () = loss => std::future::pending().await,
-                    }
-                });
-            }
-        };
-        let task = RUNTIME.spawn(serving).abort_handle();
-        Self {
-            address,
-            lost,
-            task,
-        }
-    }
-}
-
-impl Drop for Network {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
 #[tokio::test]
 async fn a_connection_on_which_nothing_is_heard_any_more_is_left_for_a_new_one() {
     let server = Told::start();
     // One that was lost from the beginning, and one that was in use.
     for calls_before in [0, 3] {
         let network = Network::before(server.address());
-        let channel = builder([network.address]).deadline(millis(500));
+        let channel = builder([network.address()]).deadline(millis(500));
         let mut echo = EchoClient::new(channel.build_tonic(Ok).unwrap());
         let mut stream = None;
         for _ in 0..calls_before {
             echo.unary(message("x")).await.unwrap();
             stream = Some(echo.repeat(told("x-every", "100")).await.unwrap());
         }
-        network.lost.send_replace(1);
+        network.lose(1);
         let started = Instant::now();
         while let Err(status) = echo.unary(message("x")).await {
             assert!(started.elapsed() < S(8), "{status}");

@@ -10,6 +10,7 @@
 
 pub mod fleet;
 pub mod mock;
+pub mod network;
 pub mod nowhere;
 pub mod raw_h2;
 pub mod reply;

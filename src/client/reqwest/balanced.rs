@@ -28,7 +28,7 @@ impl ClientBuilder<Balanced> {
     ///
     /// The clients themselves are built on first use, on a blocking thread. Of the builder's settings
     /// these are overridden: `resolve` of the origin's host, `no_proxy`, `redirect(none)`,
-    /// `retry(never)` and `connect_timeout`.
+    /// `retry(never)`, `connect_timeout`, and `http2_keep_alive_interval` with its `timeout`.
     ///
     /// # Errors
     /// The first setting that is out of range, with its value and what is allowed.

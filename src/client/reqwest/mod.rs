@@ -28,6 +28,8 @@
 //! | `redirect` | none | a redirect is a response: followed below the layers it would hide a call |
 //! | `retry` | never | attempts below the layers would be seen by no limit and no budget |
 //! | `connect_timeout` | [`CONNECT_TIMEOUT`], or the client's setting | a connection that does not come about is known not to have been sent |
+//! | `http2_keep_alive_interval` | 2 s | a quiet peer that a call waits for is asked whether it is there |
+//! | `http2_keep_alive_timeout` | 8 s | a connection that was lost without a word is left for a new one |
 //!
 //! Everything else is kept: TLS, pools, default headers, and a `timeout` or `read_timeout`, which then hold
 //! for each attempt.

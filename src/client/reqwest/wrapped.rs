@@ -28,7 +28,9 @@ impl Client {
     /// for each origin.
     ///
     /// The client's own redirects and retries cannot be switched off from outside: each of its own retries
-    /// multiplies ours. Build it with `.retry(reqwest::retry::never())`.
+    /// multiplies ours. Build it with `.retry(reqwest::retry::never())`, and for HTTP/2 with
+    /// `http2_keep_alive_interval` and `http2_keep_alive_timeout`: without them it keeps a connection that was lost
+    /// without a word, and calls on it run out of time.
     pub fn wrap_reqwest(client: reqwest::Client) -> ClientBuilder<Wrapped> {
         ClientBuilder::new(Wrapped {
             client,
