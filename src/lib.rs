@@ -165,7 +165,7 @@
 //!     }
 //!     Err(error) => match error.kind() {
 //!         ErrorKind::CircuitOpen { retry_in } => println!("come back in {retry_in:?}"),
-//!         _ if error.is_timeout() => println!("too slow after {} attempts", error.report().attempts().len()),
+//!         _ if error.is_timeout() => println!("too slow after {} attempts", error.report().count()),
 //!         _ => println!("{error}"),
 //!     },
 //! }

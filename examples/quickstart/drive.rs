@@ -26,7 +26,7 @@ impl Outcome {
     pub fn of(paid: bool, report: Option<&Report>) -> Self {
         Self {
             paid,
-            attempts: report.map_or(1, |report| report.attempts().len() as u32),
+            attempts: report.map_or(1, |report| report.count()),
             story: report.map(ToString::to_string).unwrap_or_default(),
         }
     }

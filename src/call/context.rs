@@ -9,6 +9,7 @@ use std::{
 use http::{HeaderMap, StatusCode};
 
 use super::{
+    attempts::Attempts,
     deadline::Deadline,
     disposition::Disposition,
     endpoint::EndpointFacts,
@@ -54,7 +55,7 @@ const HANDED_ON: u8 = 2;
 #[derive(Debug, Default)]
 struct Story {
     endpoint: Option<EndpointFacts>,
-    attempts: Vec<AttemptReport>,
+    attempts: Attempts,
     stop: Option<Stop>,
 }
 

@@ -8,6 +8,7 @@
 //! Nothing here waits, reads a clock or draws a random number.
 
 mod attempt;
+mod attempts;
 mod body;
 mod context;
 mod deadline;

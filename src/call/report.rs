@@ -2,15 +2,17 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use http::StatusCode;
 
-use super::disposition::Disposition;
+use super::{attempts::Attempts, disposition::Disposition};
 
 /// What happened to one call: each attempt, and why there was no further one.
+///
+/// Of more than 32 attempts it tells the first 16 and the last 16.
 ///
 /// On every [`Error`](crate::Error), and in the extensions of a response that failed or was retried.
 /// `Display` tells it in one line without query strings, header values, bodies or keys.
 #[derive(Clone, Debug)]
 pub struct Report {
-    attempts: Vec<AttemptReport>,
+    attempts: Attempts,
     stop: Option<Stop>,
     elapsed: Duration,
     disposition: Disposition,
@@ -83,7 +85,7 @@ pub enum Stop {
 
 impl Report {
     pub(crate) const fn new(
-        attempts: Vec<AttemptReport>,
+        attempts: Attempts,
         stop: Option<Stop>,
         elapsed: Duration,
         disposition: Disposition,
@@ -98,13 +100,25 @@ impl Report {
 
     /// A report of a call that no attempt was made for.
     pub(crate) const fn empty() -> Self {
-        Self::new(Vec::new(), None, Duration::ZERO, Disposition::NotSent)
+        Self::new(Attempts::none(), None, Duration::ZERO, Disposition::NotSent)
     }
 
-    /// The attempts, in order.
+    /// The attempts, in order; of more than 32 the first 16 and the last 16.
     #[must_use]
     pub fn attempts(&self) -> &[AttemptReport] {
-        &self.attempts
+        self.attempts.told()
+    }
+
+    /// How many attempts are left out between the first and the last of [`attempts`](Self::attempts).
+    #[must_use]
+    pub const fn omitted(&self) -> u32 {
+        self.attempts.omitted()
+    }
+
+    /// How many attempts there were, those left out included.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        self.omitted().saturating_add(self.attempts().len() as u32)
     }
 
     /// Why there was no further attempt; `None` after a success.
@@ -176,10 +190,13 @@ impl AttemptReport {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = self.attempts.len();
+        let count = self.count();
         let noun = if count == 1 { "attempt" } else { "attempts" };
         write!(f, "{count} {noun} in {}", Short(self.elapsed))?;
-        for (index, attempt) in self.attempts.iter().enumerate() {
+        for (index, attempt) in self.attempts().iter().enumerate() {
+            if self.attempts.resume_at(index) {
+                write!(f, "; {} left out", self.omitted())?;
+            }
             write!(f, "{} {attempt}", if index == 0 { ":" } else { ";" })?;
         }
         match self.stop {
@@ -301,15 +318,11 @@ mod tests {
 
     #[test]
     fn the_report_tells_the_story_in_one_line() {
-        let attempts = vec![
-            attempt(
-                1,
-                Outcome::Status(StatusCode::SERVICE_UNAVAILABLE),
-                Some(40),
-            ),
-            attempt(2, Outcome::Failed("connection refused"), Some(0)),
-            attempt(3, Outcome::Unanswered, None),
-        ];
+        let unavailable = Outcome::Status(StatusCode::SERVICE_UNAVAILABLE);
+        let mut attempts = Attempts::default();
+        attempts.push(attempt(1, unavailable, Some(40)));
+        attempts.push(attempt(2, Outcome::Failed("connection refused"), Some(0)));
+        attempts.push(attempt(3, Outcome::Unanswered, None));
         let stop = Some(Stop::AttemptsExhausted { max_attempts: 3 });
         let report = Report::new(
             attempts,
