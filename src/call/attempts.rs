@@ -9,7 +9,7 @@ const LAST: usize = 16;
 
 /// The attempts of one call, those in the middle left out once there are many.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Attempts {
+pub(crate) struct Attempts {
     told: Vec<AttemptReport>,
     omitted: u32,
 }
