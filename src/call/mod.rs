@@ -31,7 +31,7 @@ pub(crate) use self::{
     key::{CallKey, Confinement},
     policy::KeyChoice,
     report::Short,
-    wire::{first_of, gave_up, is_grpc},
+    wire::{first_of, firsts, gave_up, is_grpc, is_grpc_media},
 };
 pub use self::{
     body::Body,

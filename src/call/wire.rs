@@ -10,23 +10,23 @@ static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// The most digits that gRPC's protocol allows, and the largest number with them.
 const DIGITS: usize = 8;
-const LARGEST: u128 = 99_999_999;
+const LARGEST: u64 = 99_999_999;
 
-const NANO: u128 = 1;
-const MICRO: u128 = 1_000 * NANO;
-const MILLI: u128 = 1_000 * MICRO;
-const SECOND: u128 = 1_000 * MILLI;
-const MINUTE: u128 = 60 * SECOND;
-const HOUR: u128 = 60 * MINUTE;
+const NANO: u64 = 1;
+const MICRO: u64 = 1_000 * NANO;
+const MILLI: u64 = 1_000 * MICRO;
+const SECOND: u64 = 1_000 * MILLI;
+const MINUTE: u64 = 60 * SECOND;
+const HOUR: u64 = 60 * MINUTE;
 
 /// Units of `grpc-timeout`, the finest first, with their length in nanoseconds.
-const UNITS: [(char, u128); 6] = [
-    ('n', NANO),
-    ('u', MICRO),
-    ('m', MILLI),
-    ('S', SECOND),
-    ('M', MINUTE),
-    ('H', HOUR),
+const UNITS: [(u8, u64); 6] = [
+    (b'n', NANO),
+    (b'u', MICRO),
+    (b'm', MILLI),
+    (b'S', SECOND),
+    (b'M', MINUTE),
+    (b'H', HOUR),
 ];
 
 /// The header in which a deadline crosses the wire: as the time that is left, so that clocks need not agree.
@@ -127,14 +127,21 @@ impl DeadlineHeader {
         }
     }
 
+    /// Says nothing, whatever was said before.
+    pub(crate) fn clear(&self, headers: &mut HeaderMap) {
+        if first_of(headers, self.name()).is_some() {
+            headers.remove(self.name());
+        }
+    }
+
     /// Says how much time is left, in place of what was said before.
     pub(crate) fn write(&self, headers: &mut HeaderMap, left: Duration) {
-        let (name, text) = match &self.0 {
-            Format::Grpc => (GRPC_TIMEOUT.clone(), grpc(left)),
-            Format::Millis(name) => (name.clone(), left.as_millis().max(1).to_string()),
+        let value = match &self.0 {
+            Format::Grpc => grpc(left),
+            Format::Millis(_) => Some(millis(left).into()),
         };
-        if let Ok(value) = HeaderValue::try_from(text) {
-            headers.insert(name, value);
+        if let Some(value) = value {
+            headers.insert(self.name().clone(), value);
         }
     }
 }
@@ -150,10 +157,10 @@ impl fmt::Debug for DeadlineHeader {
 /// # Errors
 /// If the header is malformed.
 pub(crate) fn grpc_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Malformed> {
-    if !is_grpc(headers) || first_of(headers, &GRPC_TIMEOUT).is_none() {
-        return Ok(None);
+    match firsts(headers, [&GRPC_TIMEOUT, &CONTENT_TYPE]) {
+        [Some(_), media] if is_grpc_media(media) => DeadlineHeader::grpc().read(headers),
+        _ => Ok(None),
     }
-    DeadlineHeader::grpc().read(headers)
 }
 
 /// Whether a head says no more than that time is up: 504, DEADLINE_EXCEEDED, or CANCELLED, as some servers call it.
@@ -162,46 +169,81 @@ pub(crate) fn gave_up(status: StatusCode, headers: &HeaderMap) -> bool {
     status == StatusCode::GATEWAY_TIMEOUT || matches!(code, Some(b"1" | b"4"))
 }
 
-/// The first value of a header, looked for one by one in a head of few headers: that is cheaper than to hash its name.
-pub(crate) fn first_of<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+/// The first value of each of these headers, looked for in one pass over a head of few headers: that is cheaper than
+/// to hash their names.
+pub(crate) fn firsts<'a, const N: usize>(
+    headers: &'a HeaderMap,
+    names: [&HeaderName; N],
+) -> [Option<&'a HeaderValue>; N] {
     const FEW: usize = 8;
     if headers.len() > FEW {
-        return headers.get(name);
+        return names.map(|name| headers.get(name));
     }
-    let mut headers = headers.iter();
-    headers
-        .find(|(known, _)| *known == name)
-        .map(|(_, value)| value)
+    let mut found = [None; N];
+    for (known, value) in headers {
+        for (name, found) in names.iter().zip(&mut found) {
+            if found.is_none() && known == *name {
+                *found = Some(value);
+            }
+        }
+    }
+    found
+}
+
+/// The first value of a header.
+pub(crate) fn first_of<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    let [first] = firsts(headers, [name]);
+    first
 }
 
 /// Whether the content is gRPC, whatever its codec.
 pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+    is_grpc_media(first_of(headers, &CONTENT_TYPE))
+}
+
+/// Whether this `content-type` is gRPC's.
+pub(crate) fn is_grpc_media(media: Option<&HeaderValue>) -> bool {
     const GRPC: &[u8] = b"application/grpc";
-    let media = first_of(headers, &CONTENT_TYPE).map(HeaderValue::as_bytes);
-    media.is_some_and(|media| {
+    media.map(HeaderValue::as_bytes).is_some_and(|media| {
         let (name, rest) = media.split_at(media.len().min(GRPC.len()));
-        name.eq_ignore_ascii_case(GRPC) && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
+        let named = name == GRPC || name.eq_ignore_ascii_case(GRPC);
+        named && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
     })
 }
 
 /// In the finest unit that holds it in 8 digits; the longest is 99999999H.
-fn grpc(left: Duration) -> String {
-    let nanos = left.as_nanos().max(1);
-    let fits = |(_, length): &&(char, u128)| nanos / length <= LARGEST;
-    let (unit, length) = UNITS.iter().find(fits).unwrap_or(&('H', HOUR));
-    format!("{}{unit}", (nanos / length).min(LARGEST))
+fn grpc(left: Duration) -> Option<HeaderValue> {
+    let nanos = u64::try_from(left.as_nanos()).unwrap_or(u64::MAX).max(1);
+    let count = |length| match length < SECOND {
+        true => nanos / length,
+        false => left.as_secs() / (length / SECOND),
+    };
+    let fits = |(_, length): &&(u8, u64)| count(*length) <= LARGEST;
+    let (unit, length) = UNITS.iter().find(fits).unwrap_or(&(b'H', HOUR));
+    let mut number = count(*length).min(LARGEST);
+    let mut text = [*unit; DIGITS + 1];
+    let mut digits = DIGITS;
+    while number > 0 || digits == DIGITS {
+        digits -= 1;
+        text[digits] = b'0' + (number % 10) as u8;
+        number /= 10;
+    }
+    HeaderValue::from_bytes(&text[digits..]).ok()
+}
+
+/// At least one.
+fn millis(left: Duration) -> u64 {
+    u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
 fn parse_grpc(value: &[u8]) -> Option<Duration> {
     let (unit, digits) = value.split_last()?;
-    let (_, length) = UNITS
-        .iter()
-        .find(|(name, _)| u32::from(*name) == u32::from(*unit))?;
+    let (_, length) = UNITS.iter().find(|(name, _)| name == unit)?;
     let number = number(digits).filter(|_| digits.len() <= DIGITS)?;
-    let nanos = u128::from(number) * length;
-    let seconds = u64::try_from(nanos / SECOND).ok()?;
-    let rest = u32::try_from(nanos % SECOND).ok()?;
-    Some(Duration::new(seconds, rest))
+    Some(match *length < SECOND {
+        true => Duration::from_nanos(number * length),
+        false => Duration::from_secs(number * (length / SECOND)),
+    })
 }
 
 fn parse_millis(value: &[u8]) -> Option<Duration> {
@@ -308,7 +350,7 @@ mod tests {
             (Duration::from_secs(100_000_000 * 3600), "99999999H"),
             (Duration::MAX, "99999999H"),
         ] {
-            assert_eq!(grpc(time), text, "{time:?}");
+            assert_eq!(grpc(time).expect("ASCII"), text, "{time:?}");
         }
     }
 
@@ -421,13 +463,14 @@ mod tests {
             nanos in 0..1_000_000_000_u32,
         ) {
             let time = Duration::new(seconds, nanos).max(Duration::from_nanos(1));
-            let text = grpc(time);
+            let value = grpc(time).expect("ASCII");
+            let text = value.to_str().expect("ASCII");
             prop_assert!(text.len() <= 9, "{}", text);
-            let unit = UNITS.iter().find(|(name, _)| text.ends_with(*name)).expect("a unit").1;
-            let read = grpc_of(&text).expect("to the letter").expect("a time");
+            let unit = UNITS.iter().find(|(name, _)| text.ends_with(char::from(*name))).expect("a unit").1;
+            let read = grpc_of(text).expect("to the letter").expect("a time");
             prop_assert!(read <= time, "never later than the true deadline");
             prop_assert!(!read.is_zero());
-            prop_assert!((time - read).as_nanos() < unit);
+            prop_assert!((time - read).as_nanos() < u128::from(unit));
         }
 
         #[test]

@@ -2,13 +2,13 @@
 
 use std::time::SystemTime;
 
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::CONTENT_TYPE};
 
 use super::{
     pushback,
     verdict::{Awaited, Class, Pushback, Retryable, Verdict},
 };
-use crate::call::{first_of, is_grpc};
+use crate::call::{first_of, firsts, is_grpc_media};
 
 /// The header, or trailer, that holds the status code.
 static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -54,20 +54,18 @@ impl Code {
         NAMES[usize::from(self.0)]
     }
 
-    /// The status that these headers or trailers hold; one that is no known number, as it is usually written, is
-    /// UNKNOWN: so say the clients that show it.
+    /// The status that these headers or trailers hold.
     fn read(headers: &HeaderMap) -> Option<Self> {
-        let value = first_of(headers, &GRPC_STATUS)?;
-        let is_number = |text: &&str| {
-            text.bytes().all(|byte| byte.is_ascii_digit())
-                && (text.len() == 1 || !text.starts_with('0'))
-        };
-        let digits = value.to_str().ok().filter(is_number);
-        let code = digits.and_then(|digits| digits.parse().ok());
-        Some(
-            code.filter(|code| usize::from(*code) < NAMES.len())
-                .map_or(Self::UNKNOWN, Self),
-        )
+        first_of(headers, &GRPC_STATUS).map(Self::of)
+    }
+
+    /// What is no known number, as it is usually written, is UNKNOWN: so say the clients that show it.
+    fn of(value: &HeaderValue) -> Self {
+        match value.as_bytes() {
+            [digit @ b'0'..=b'9'] => Self(digit - b'0'),
+            [b'1', digit @ b'0'..=b'6'] => Self(10 + digit - b'0'),
+            _ => Self::UNKNOWN,
+        }
     }
 
     /// What a proxy's HTTP answer means, by the mapping that gRPC publishes.
@@ -118,10 +116,10 @@ pub(super) enum Head {
 
 impl Head {
     pub(super) fn read(status: StatusCode, headers: &HeaderMap) -> Self {
-        match Code::read(headers) {
-            Some(code) => Self::Status(code),
-            None if status == StatusCode::OK && is_grpc(headers) => Self::Open,
-            None => Self::Foreign(Code::of_http(status)),
+        match firsts(headers, [&GRPC_STATUS, &CONTENT_TYPE]) {
+            [Some(code), _] => Self::Status(Code::of(code)),
+            [None, media] if status == StatusCode::OK && is_grpc_media(media) => Self::Open,
+            _ => Self::Foreign(Code::of_http(status)),
         }
     }
 
@@ -198,8 +196,6 @@ pub fn status_of_foreign(status: StatusCode, headers: &HeaderMap) -> Option<u8> 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
-
-    use http::HeaderValue;
 
     use super::*;
 

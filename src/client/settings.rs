@@ -132,6 +132,12 @@ impl Settings {
         self.attempt_timeout.unwrap_or_else(|| self.deadline() / 2)
     }
 
+    /// Whether functions of the application's look at requests on their way.
+    #[cfg(feature = "tonic")]
+    pub(crate) fn shows_requests(&self) -> bool {
+        self.before_attempt.is_some() || self.keys.is_some()
+    }
+
     /// Adds what the edge knows of its transport's errors, below what the user said.
     pub(crate) fn reading(mut self, transport: &Classifier) -> Self {
         self.classifier = self.classifier.over(transport);

@@ -139,7 +139,7 @@ impl Terms {
         };
         match until.remaining(clock::recent()) {
             Some(left) => header.write(request.headers_mut(), left),
-            None => _ = request.headers_mut().remove(header.name()),
+            None => header.clear(request.headers_mut()),
         }
     }
 

@@ -4,6 +4,7 @@ use std::{
     collections::VecDeque,
     convert::Infallible,
     future::Future,
+    mem,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -11,6 +12,7 @@ use std::{
 use bytes::Bytes;
 use h2::Reason;
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt;
 use pin_project_lite::pin_project;
 use tokio::sync::oneshot;
 use tonic::Status;
@@ -74,18 +76,13 @@ impl HttpBody for Begun {
 /// Sends a body as tonic would: its length is not told, since a `content-length` is not of gRPC. A stream is sent as
 /// long as the other half lives.
 pub(super) fn outgoing(body: Body) -> (tonic::body::Body, Option<Wanted>) {
-    if body.as_bytes().is_some() {
-        return (
-            tonic::body::Body::new(Unmeasured {
-                body,
-                sending: None,
-            }),
-            None,
-        );
-    }
+    let body = match body.into_bytes() {
+        Ok(message) => return (tonic::body::Body::new(Message(message)), None),
+        Err(stream) => stream,
+    };
     let (keep, wanted) = oneshot::channel();
     let (failure, failed) = oneshot::channel();
-    let stream = Unmeasured {
+    let stream = Upload {
         body,
         sending: Some(Sending { wanted, failure }),
     };
@@ -94,6 +91,30 @@ pub(super) fn outgoing(body: Body) -> (tonic::body::Body, Option<Wanted>) {
         failed,
     };
     (tonic::body::Body::new(stream), Some(keep))
+}
+
+/// A body in memory; empty once it was sent.
+struct Message(Bytes);
+
+impl HttpBody for Message {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let message = mem::take(&mut self.0);
+        Poll::Ready((!message.is_empty()).then(|| Ok(Frame::data(message))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::default()
+    }
 }
 
 /// Held by whoever still wants the answer to a request stream.
@@ -114,12 +135,12 @@ struct Sending {
     failure: oneshot::Sender<BoxError>,
 }
 
-struct Unmeasured {
+struct Upload {
     body: Body,
     sending: Option<Sending>,
 }
 
-impl Unmeasured {
+impl Upload {
     /// Ends the stream, and the call for the server.
     fn reset(&mut self, reason: Reason) -> Option<Result<Frame<Bytes>, BoxError>> {
         self.body = Body::empty();
@@ -127,7 +148,7 @@ impl Unmeasured {
     }
 }
 
-impl HttpBody for Unmeasured {
+impl HttpBody for Upload {
     type Data = Bytes;
     type Error = BoxError;
 
@@ -170,13 +191,19 @@ pin_project! {
     pub(super) struct Incoming {
         #[pin]
         body: tonic::body::Body,
+        // Kept here, since to ask h2 takes a lock: no message is the end, that is trailers.
+        ended: bool,
         wanted: Option<Wanted>,
     }
 }
 
 impl Incoming {
-    pub(super) const fn new(body: tonic::body::Body, wanted: Option<Wanted>) -> Self {
-        Self { body, wanted }
+    pub(super) fn new(body: tonic::body::Body, wanted: Option<Wanted>) -> Self {
+        Self {
+            ended: body.is_end_stream(),
+            body,
+            wanted,
+        }
     }
 }
 
@@ -196,9 +223,63 @@ impl HttpBody for Incoming {
             *error = status::of_upload(failure);
         }
         if !matches!(&frame, Some(Ok(frame)) if frame.is_data()) {
+            *this.ended = true;
             *this.wanted = None;
         }
         Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+pin_project! {
+    /// A response body as the caller gets it.
+    pub(super) struct Received<B> {
+        #[pin]
+        body: B,
+    }
+}
+
+impl<B> Received<B>
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    pub(super) fn boxed(body: B) -> tonic::body::Body {
+        match body.is_end_stream() {
+            true => tonic::body::Body::empty(),
+            false => tonic::body::Body::new(Self { body }.boxed_unsync()),
+        }
+    }
+}
+
+impl<B> HttpBody for Received<B>
+where
+    B: HttpBody<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let mut frame = ready!(self.project().body.poll_frame(cx));
+        if let Some(Ok(frame)) = &mut frame
+            && let Some(trailers) = frame.trailers_mut()
+        {
+            status::sane(trailers);
+        }
+        Poll::Ready(frame.map(|frame| {
+            frame.map_err(|error| Status::from_error(status::told_of_body(error.into())))
+        }))
     }
 
     fn is_end_stream(&self) -> bool {

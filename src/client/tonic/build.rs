@@ -89,6 +89,7 @@ impl ClientBuilder<Balanced> {
         let shared = Shared {
             origin: prepared.origin,
             methods,
+            seen: prepared.settings.shows_requests(),
             view,
         };
         Ok(Channel::over(service, shared))

@@ -1,6 +1,7 @@
 use std::{
     fmt,
     future::Future,
+    mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -9,15 +10,18 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body as HttpBody;
-use http_body_util::BodyExt;
 use pin_project_lite::pin_project;
-use tower::{Service, ServiceExt, util::BoxCloneSyncService};
+use tower::Service;
 
-use super::{body, methods::Methods, status};
+use super::{
+    body::{self, Received},
+    methods::Methods,
+    status,
+};
 use crate::{
     balance::EndpointStatus,
     breaker::Breaker,
-    call::{Body, CallPolicy, DeadlineHeader},
+    call::{Body, CallPolicy, DeadlineHeader, InheritedDeadline},
     client::view::View,
     discover::Origin,
     dispatch::polled_after_end,
@@ -25,8 +29,20 @@ use crate::{
     retry::Budget,
 };
 
+/// The answer of a call, behind one type.
+type Answer = Pin<Box<dyn Future<Output = Result<Response<tonic::body::Body>, Error>> + Send>>;
+
 /// The whole stack behind one type.
-type ChannelService = BoxCloneSyncService<Request<Body>, Response<tonic::body::Body>, Error>;
+trait Calls: Send + Sync {
+    fn shared(&self) -> &Shared;
+    fn call(&self, request: Request<tonic::body::Body>) -> Answer;
+}
+
+/// The stack, of which each call takes a clone.
+struct Stacked<S> {
+    service: S,
+    shared: Shared,
+}
 
 /// A gRPC channel that keeps calls on an even keel: the ready-made stack of all layers over one tonic connection per
 /// endpoint. Generated clients take it where they take tonic's own channel.
@@ -35,14 +51,15 @@ type ChannelService = BoxCloneSyncService<Request<Body>, Response<tonic::body::B
 /// limits is the answer of a call. What it answers with is in the [module](crate::tonic).
 #[derive(Clone)]
 pub struct Channel {
-    /// One for all clones, of which each call takes one: a clone of the channel costs a reference count.
-    service: Arc<ChannelService>,
-    shared: Arc<Shared>,
+    /// One for all clones: one more costs a reference count.
+    stack: Arc<dyn Calls>,
 }
 
 pub(super) struct Shared {
     pub(super) origin: Origin,
     pub(super) methods: Methods,
+    /// The application looks at requests on their way: they have to be as it made them.
+    pub(super) seen: bool,
     pub(super) view: View,
 }
 
@@ -60,39 +77,42 @@ impl Channel {
         B::Error: Into<BoxError>,
     {
         Self {
-            service: Arc::new(BoxCloneSyncService::new(service.map_result(outcome))),
-            shared: Arc::new(shared),
+            stack: Arc::new(Stacked { service, shared }),
         }
+    }
+
+    fn shared(&self) -> &Shared {
+        self.stack.shared()
     }
 
     /// The origin that all calls go to.
     #[must_use]
     pub fn origin(&self) -> &Origin {
-        &self.shared.origin
+        &self.shared().origin
     }
 
     /// The circuit breaker of the origin, to look at, to watch and to force.
     #[must_use]
     pub fn circuit_breaker(&self) -> &Breaker {
-        &self.shared.view.breaker
+        &self.shared().view.breaker
     }
 
     /// The retry budget of the origin; `None` without one.
     #[must_use]
     pub fn budget(&self) -> Option<&Budget> {
-        self.shared.view.budget.as_ref()
+        self.shared().view.budget.as_ref()
     }
 
     /// How each endpoint of the origin stands, those that are left out included with the reason; empty before the
     /// first call where they have to be found.
     #[must_use]
     pub fn endpoints(&self) -> Vec<EndpointStatus> {
-        (self.shared.view.endpoints)()
+        (self.shared().view.endpoints)()
     }
 
     /// Adds what is said of the method to what the call says; that may be in its `grpc-timeout`, too.
     fn with_policy<B>(&self, mut request: Request<B>) -> Request<B> {
-        if let Some(method) = self.shared.methods.of(request.uri().path()) {
+        if let Some(method) = self.shared().methods.of(request.uri().path()) {
             let own = request.extensions_mut().remove::<CallPolicy>();
             let own = own.unwrap_or_default();
             let timed = request
@@ -106,6 +126,43 @@ impl Channel {
         }
         request
     }
+
+    /// Leaves in the extensions what our layers read: a copy of them is kept for a retry.
+    fn without_others<B>(&self, mut request: Request<B>) -> Request<B> {
+        if !self.shared().seen {
+            let mut given = mem::take(request.extensions_mut());
+            let left = request.extensions_mut();
+            given
+                .remove::<CallPolicy>()
+                .map(|policy| left.insert(policy));
+            let inherited = given.remove::<InheritedDeadline>();
+            inherited.map(|inherited| left.insert(inherited));
+        }
+        request
+    }
+}
+
+impl<S, B> Calls for Stacked<S>
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = Error>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    S::Future: Send,
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    fn call(&self, request: Request<tonic::body::Body>) -> Answer {
+        Box::pin(Calling::Beginning {
+            request: Some(request),
+            service: self.service.clone(),
+        })
+    }
 }
 
 /// The outcome of the stack as generated clients understand it.
@@ -114,28 +171,15 @@ where
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    let mut foreign = false;
-    let response = answer.map(|mut response| {
-        status::sane(response.headers_mut());
-        foreign = status::stand_in(&mut response);
-        response
-    });
-    let response = response.and_then(status::answered).map_err(status::told)?;
+    let mut response = answer.map_err(status::told)?;
+    status::sane(response.headers_mut());
+    let foreign = status::stand_in(&mut response);
+    if let Some(error) = status::answered(&response) {
+        return Err(status::told(error));
+    }
     Ok(response.map(|body| match foreign {
         true => tonic::body::Body::empty(),
-        false => incoming(body),
-    }))
-}
-
-fn incoming<B>(body: B) -> tonic::body::Body
-where
-    B: HttpBody<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-{
-    let body = body.map_err(|error| status::told_of_body(error.into()));
-    tonic::body::Body::new(body.map_frame(|mut frame| {
-        frame.trailers_mut().into_iter().for_each(status::sane);
-        frame
+        false => Received::boxed(body),
     }))
 }
 
@@ -150,10 +194,9 @@ impl Service<Request<tonic::body::Body>> for Channel {
 
     fn call(&mut self, request: Request<tonic::body::Body>) -> ResponseFuture {
         ResponseFuture {
-            state: State::Beginning {
-                request: Some(self.with_policy(request)),
-                service: ChannelService::clone(&self.service),
-            },
+            answer: self
+                .stack
+                .call(self.without_others(self.with_policy(request))),
         }
     }
 }
@@ -161,39 +204,51 @@ impl Service<Request<tonic::body::Body>> for Channel {
 impl fmt::Debug for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Channel")
-            .field("origin", &self.shared.origin.to_string())
+            .field("origin", &self.shared().origin.to_string())
             .finish_non_exhaustive()
     }
 }
 
-pin_project! {
-    /// The answer of a [`Channel`] on its way.
-    ///
-    /// # Panics
-    /// If it is polled again after its end.
-    pub struct ResponseFuture {
-        #[pin]
-        state: State,
-    }
-}
-
-pin_project! {
-    #[project = StateProj]
-    enum State {
-        Beginning { request: Option<Request<tonic::body::Body>>, service: ChannelService },
-        Running { #[pin] answer: <ChannelService as Service<Request<Body>>>::Future },
-    }
+/// The answer of a [`Channel`] on its way.
+///
+/// # Panics
+/// If it is polled again after its end.
+pub struct ResponseFuture {
+    answer: Answer,
 }
 
 impl Future for ResponseFuture {
     type Output = Result<Response<tonic::body::Body>, Error>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut state = self.project().state;
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.answer.as_mut().poll(cx)
+    }
+}
+
+pin_project! {
+    #[project = CallingProj]
+    enum Calling<S>
+    where
+        S: Service<Request<Body>>,
+    {
+        Beginning { request: Option<Request<tonic::body::Body>>, service: S },
+        Running { #[pin] answer: S::Future },
+    }
+}
+
+impl<S, B> Future for Calling<S>
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = Error>,
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Output = Result<Response<tonic::body::Body>, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
-            match state.as_mut().project() {
-                StateProj::Running { answer } => return answer.poll(cx),
-                StateProj::Beginning { request, service } => {
+            match self.as_mut().project() {
+                CallingProj::Running { answer } => return answer.poll(cx).map(outcome),
+                CallingProj::Beginning { request, service } => {
                     let ready = ready!(service.poll_ready(cx));
                     let Some(request) = request.take() else {
                         polled_after_end();
@@ -204,7 +259,7 @@ impl Future for ResponseFuture {
                         Ok(body) => service.call(Request::from_parts(parts, body)),
                         Err(error) => return Poll::Ready(Err(error)),
                     };
-                    state.set(State::Running { answer });
+                    self.set(Self::Running { answer });
                 }
             }
         }

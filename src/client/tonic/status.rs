@@ -103,17 +103,15 @@ pub(super) fn stand_in<B>(response: &mut Response<B>) -> bool {
 
 /// A status that the server gave at once, after attempts that failed: an error that carries it and the story, which
 /// the status alone has no place for.
-pub(super) fn answered<B>(response: Response<B>) -> Result<Response<B>, Error> {
-    let Some(report) = response.extensions().get::<Report>().cloned() else {
-        return Ok(response);
-    };
-    match Status::from_header_map(response.headers()) {
-        Some(status) if status.code() != Code::Ok => Err(Error::new(ErrorKind::Upstream)
+pub(super) fn answered<B>(response: &Response<B>) -> Option<Error> {
+    let report = response.extensions().get::<Report>()?;
+    let status = Status::from_header_map(response.headers())?;
+    (status.code() != Code::Ok).then(|| {
+        Error::new(ErrorKind::Upstream)
             .with_source(status)
             .with_disposition(Disposition::Answered)
-            .with_report(report)),
-        _ => Ok(response),
-    }
+            .with_report(report.clone())
+    })
 }
 
 fn status(code: Code, message: String, cause: Option<BoxError>) -> Status {
