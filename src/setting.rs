@@ -18,7 +18,8 @@ impl InvalidSetting {
         }
     }
 
-    /// The setting's name.
+    /// The setting's name: `Type::setter`, or `Type::argument` of a constructor with several. An address or what a
+    /// single request brings has a plain name, such as `origin`, `endpoint`, `url` or `header name`.
     #[must_use]
     pub const fn field(&self) -> &'static str {
         self.field

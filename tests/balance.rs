@@ -1637,19 +1637,25 @@ fn bad_settings_are_refused_where_they_are_built() {
     };
     let builder = || Balancer::builder(fixed([1]));
     assert_eq!(built(builder()), Ok(()));
-    assert_eq!(built(builder().max_in_flight(0)), Err("max_in_flight"));
-    assert_eq!(built(builder().pick(Pick::choices(0))), Err("candidates"));
+    assert_eq!(
+        built(builder().max_in_flight(0)),
+        Err("BalancerConfig::max_in_flight")
+    );
+    assert_eq!(
+        built(builder().pick(Pick::choices(0))),
+        Err("Pick::candidates")
+    );
     assert_eq!(
         built(builder().pick(Pick::least_cost().tolerance(f64::NAN))),
-        Err("tolerance")
+        Err("Pick::tolerance")
     );
     assert_eq!(
         built(builder().ejection(Ejection::consecutive(0))),
-        Err("consecutive")
+        Err("Ejection::consecutive")
     );
     assert_eq!(
         built(builder().slow_start(SlowStart::over(Duration::ZERO))),
-        Err("slow start")
+        Err("SlowStart::over")
     );
     assert_eq!(
         built(Balancer::builder(Fixed::new(Vec::<Endpoint>::new()))),

@@ -148,7 +148,7 @@ fn an_interval_below_a_second_is_refused() {
             .unwrap_err();
         assert_eq!(
             (refused.field(), refused.value()),
-            ("refresh_every", format!("{every:?}").as_str())
+            ("LookupHost::refresh_every", format!("{every:?}").as_str())
         );
     }
     assert!(

@@ -356,7 +356,9 @@ fn a_deadline_header_that_is_none_is_refused_with_its_name() {
         let balanced = over([address]).deadline_header(name);
         let error = balanced.build_reqwest(|_| client()).map(drop).unwrap_err();
         assert!(
-            error.to_string().starts_with("deadline_header is"),
+            error
+                .to_string()
+                .starts_with("ClientBuilder::deadline_header is"),
             "{error}"
         );
         assert!(error.to_string().contains(&format!("{name:?}")), "{error}");
@@ -1033,6 +1035,6 @@ async fn a_short_deadline_needs_no_other_setting() {
             .build_reqwest(|_| support::tls::client())
             .unwrap_err()
             .field(),
-        "connect_timeout"
+        "ClientBuilder::connect_timeout"
     );
 }

@@ -371,7 +371,7 @@ async fn chat(mut echo: EchoClient<Channel>, again: Duration) -> (usize, Option<
 #[tokio::test]
 async fn the_deadline_that_nobody_chose_does_not_cut_a_stream_and_one_that_was_does() {
     let server = EchoServer::start([]);
-    let preset = evenkeel::client::DEADLINE;
+    let preset = evenkeel::client::DEFAULT_DEADLINE;
     let untold = client(server.address(), CallPolicy::new());
     let long = chat(untold, preset + millis(400));
     let chosen = builder(server.address(), CallPolicy::new())

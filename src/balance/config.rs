@@ -14,7 +14,7 @@ pub const DEFAULT_TOLERANCE: f64 = 1.5;
 pub const DEFAULT_DECAY: Duration = Duration::from_secs(10);
 
 /// Caches and connection pools of a new server fill in about this time.
-pub const SLOW_START_WINDOW: Duration = Duration::from_secs(10);
+pub const DEFAULT_SLOW_START_WINDOW: Duration = Duration::from_secs(10);
 
 /// Far above what one endpoint serves at once, and a bound on what piles up before one that hangs.
 pub const DEFAULT_MAX_IN_FLIGHT: u32 = 1024;
@@ -154,16 +154,16 @@ impl Pick {
         if let Way::Cost(d) | Way::Choices(d) = self.way
             && !(1..=MOST_CANDIDATES).contains(&d)
         {
-            return Err(InvalidSetting::new("candidates", d, "1 to 32"));
+            return Err(InvalidSetting::new("Pick::candidates", d, "1 to 32"));
         }
         if !(self.tolerance >= 1.0 && self.tolerance.is_finite()) {
             return Err(InvalidSetting::new(
-                "tolerance",
+                "Pick::tolerance",
                 self.tolerance,
                 "a finite number from 1 on",
             ));
         }
-        positive("decay", self.decay)
+        positive("Pick::decay", self.decay)
     }
 }
 
@@ -202,13 +202,13 @@ impl SlowStart {
 
     pub(crate) fn check(&self) -> Result<(), InvalidSetting> {
         self.window
-            .map_or(Ok(()), |window| positive("slow start", window))
+            .map_or(Ok(()), |window| positive("SlowStart::over", window))
     }
 }
 
 impl Default for SlowStart {
     fn default() -> Self {
-        Self::over(SLOW_START_WINDOW)
+        Self::over(DEFAULT_SLOW_START_WINDOW)
     }
 }
 
@@ -229,12 +229,21 @@ mod tests {
             let message = result.expect_err(field).to_string();
             assert!(message.contains(field), "{message}");
         };
-        refused(Pick::choices(0).check(), "candidates");
-        refused(Pick::least_cost().candidates(33).check(), "candidates");
-        refused(Pick::least_cost().tolerance(f64::NAN).check(), "tolerance");
-        refused(Pick::least_cost().tolerance(0.5).check(), "tolerance");
-        refused(Pick::least_cost().decay(Duration::ZERO).check(), "decay");
-        refused(SlowStart::over(Duration::ZERO).check(), "slow start");
+        refused(Pick::choices(0).check(), "Pick::candidates");
+        refused(
+            Pick::least_cost().candidates(33).check(),
+            "Pick::candidates",
+        );
+        refused(
+            Pick::least_cost().tolerance(f64::NAN).check(),
+            "Pick::tolerance",
+        );
+        refused(Pick::least_cost().tolerance(0.5).check(), "Pick::tolerance");
+        refused(
+            Pick::least_cost().decay(Duration::ZERO).check(),
+            "Pick::decay",
+        );
+        refused(SlowStart::over(Duration::ZERO).check(), "SlowStart::over");
     }
 
     #[test]

@@ -172,7 +172,11 @@ impl BalancerConfig {
         self.ejection.check()?;
         self.slow_start.check()?;
         match self.max_in_flight {
-            0 => Err(InvalidSetting::new("max_in_flight", 0, "1 and more")),
+            0 => Err(InvalidSetting::new(
+                "BalancerConfig::max_in_flight",
+                0,
+                "1 and above",
+            )),
             _ => Ok(()),
         }
     }

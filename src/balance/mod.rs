@@ -30,8 +30,8 @@ mod service;
 pub use self::{
     body::InFlight,
     config::{
-        DEFAULT_CANDIDATES, DEFAULT_DECAY, DEFAULT_MAX_IN_FLIGHT, DEFAULT_TOLERANCE, Pick,
-        SLOW_START_WINDOW, SlowStart,
+        DEFAULT_CANDIDATES, DEFAULT_DECAY, DEFAULT_MAX_IN_FLIGHT, DEFAULT_SLOW_START_WINDOW,
+        DEFAULT_TOLERANCE, Pick, SlowStart,
     },
     future::ResponseFuture,
     layer::BalancerConfig,

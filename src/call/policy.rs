@@ -146,7 +146,7 @@ impl CallPolicy {
     ///
     /// For a key that the caller brings here or in a header, of which nobody else can know when it was first used;
     /// of a generated key it replaces the layer's lifetime. Range: above zero; [`Duration::MAX`] means for ever.
-    /// **Default**: 24 h ([`LIFETIME`](crate::idempotency::LIFETIME)) for a generated key unless its layer says
+    /// **Default**: 24 h ([`DEFAULT_LIFETIME`](crate::idempotency::DEFAULT_LIFETIME)) for a generated key unless its layer says
     /// otherwise, for ever for a caller's.
     #[must_use]
     pub fn idempotency_key_lifetime(mut self, lifetime: Duration) -> Self {

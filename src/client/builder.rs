@@ -20,7 +20,7 @@ use crate::{
 /// Inside one region it takes a few milliseconds, so 300 ms without it means a dead or cut-off endpoint, and
 /// leaves most of a second's budget to another one. A failed connection is known not to have been sent, which
 /// an attempt that ran out of its own limit is not: it has to be below that limit.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_millis(300);
+pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// What a client is built from. Setters only record; building checks them all.
 ///
@@ -56,7 +56,7 @@ impl<T> ClientBuilder<T> {
 
     /// How long a whole call may take, its response body included.
     ///
-    /// Range: above zero; [`Duration::MAX`] means no deadline. Default: [`DEADLINE`](crate::client::DEADLINE), which
+    /// Range: above zero; [`Duration::MAX`] means no deadline. Default: [`DEFAULT_DEADLINE`](crate::client::DEFAULT_DEADLINE), which
     /// over gRPC covers the whole call only of methods that are declared [`unary`](CallPolicy::unary): a response that
     /// may stream is not cut off by a limit that nobody chose, and this one ends at its first message, or when its head
     /// is handed to the caller. A deadline that is set here covers every stream to its end.
@@ -90,7 +90,7 @@ impl<T> ClientBuilder<T> {
 
     /// How long the response body may be silent.
     ///
-    /// Range: above zero; [`Duration::MAX`] means for ever. Default: [`BODY_IDLE`](crate::timeout::BODY_IDLE), over
+    /// Range: above zero; [`Duration::MAX`] means for ever. Default: [`DEFAULT_BODY_IDLE`](crate::timeout::DEFAULT_BODY_IDLE), over
     /// gRPC none, since a stream of events may be silent for hours.
     pub fn body_idle(mut self, limit: Duration) -> Self {
         self.settings.body_idle = Some(limit);
@@ -260,7 +260,7 @@ impl Balanced {
     pub(super) fn has_no_methods(&self) -> Result<(), InvalidSetting> {
         self.methods.first().map_or(Ok(()), |(name, _)| {
             let allowed = "only with build_tonic: an HTTP call has its policy in its extensions";
-            Err(InvalidSetting::new("method", name, allowed))
+            Err(InvalidSetting::new("ClientBuilder::method", name, allowed))
         })
     }
 }

@@ -27,6 +27,6 @@ pub mod tonic;
 
 #[cfg(any(feature = "reqwest", feature = "tonic", feature = "test-util"))]
 pub use self::{
-    builder::{Balanced, CONNECT_TIMEOUT, ClientBuilder},
-    settings::DEADLINE,
+    builder::{Balanced, ClientBuilder, DEFAULT_CONNECT_TIMEOUT},
+    settings::DEFAULT_DEADLINE,
 };

@@ -1,7 +1,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use super::{
-    builder::{Balanced, CONNECT_TIMEOUT, ClientBuilder},
+    builder::{Balanced, ClientBuilder, DEFAULT_CONNECT_TIMEOUT},
     revive::Reviving,
     settings::{Composed, Deadlined, Settings},
     view::View,
@@ -61,7 +61,7 @@ impl ClientBuilder<Balanced> {
         let Self { settings, target } = self;
         let origin = target.origin.clone()?;
         let settings = settings.checked(target.connect_timeout)?;
-        let default_connect = || CONNECT_TIMEOUT.min(settings.attempt_limit() / 2);
+        let default_connect = || DEFAULT_CONNECT_TIMEOUT.min(settings.attempt_limit() / 2);
         let connect_timeout = target.connect_timeout.unwrap_or_else(default_connect);
         let source = source(&origin, &target)?;
         source.check()?;
@@ -69,6 +69,10 @@ impl ClientBuilder<Balanced> {
             callable(&origin, &endpoint)?;
         }
         let settings = settings.reading(transport);
+        if target.max_in_flight == 0 {
+            let field = "ClientBuilder::max_in_flight";
+            return Err(InvalidSetting::new(field, 0, "1 and above"));
+        }
         let balancer = Balancer::builder(source)
             .pick(target.pick)
             .ejection(target.ejection)

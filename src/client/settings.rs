@@ -10,7 +10,7 @@ use crate::{
     retry::{Budget, Retry, RetryLayer, RetryService},
     rng::Random,
     stack::Stack,
-    timeout::{AttemptTimeoutLayer, BODY_IDLE, DeadlineLayer, DeadlineService},
+    timeout::{AttemptTimeoutLayer, DEFAULT_BODY_IDLE, DeadlineLayer, DeadlineService},
 };
 
 /// How long a whole call may take by default: 3 s.
@@ -18,7 +18,7 @@ use crate::{
 /// Longer than any healthy call of one service to another, short enough that callers who wait for a dead
 /// dependency do not pile up. Of gRPC calls that may stream it covers the time until the
 /// [commit point](crate::commit).
-pub const DEADLINE: Duration = Duration::from_secs(3);
+pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(3);
 
 /// What the ready-made stacks are made of.
 #[derive(Clone)]
@@ -97,10 +97,10 @@ impl Settings {
     pub(crate) fn checked(self, connect_timeout: Option<Duration>) -> Result<Self, InvalidSetting> {
         let limit = self.attempt_limit();
         let limits = [
-            ("deadline", self.deadline),
-            ("attempt_timeout", self.attempt_timeout),
-            ("body_idle", self.body_idle),
-            ("connect_timeout", connect_timeout),
+            ("ClientBuilder::deadline", self.deadline),
+            ("ClientBuilder::attempt_timeout", self.attempt_timeout),
+            ("ClientBuilder::body_idle", self.body_idle),
+            ("ClientBuilder::connect_timeout", connect_timeout),
         ];
         if let Some((field, _)) = limits
             .iter()
@@ -111,20 +111,28 @@ impl Settings {
         if self.attempt_timeout.is_some() && limit > self.deadline() && limit != Duration::MAX {
             let value = format!("{limit:?}");
             let allowed = "at most the deadline";
-            return Err(InvalidSetting::new("attempt_timeout", value, allowed));
+            return Err(InvalidSetting::new(
+                "ClientBuilder::attempt_timeout",
+                value,
+                allowed,
+            ));
         }
         match connect_timeout {
             Some(connect) if connect >= limit => {
                 let value = format!("{connect:?} with attempts of at most {limit:?}");
                 let allowed = "below the attempt timeout";
-                Err(InvalidSetting::new("connect_timeout", value, allowed))
+                Err(InvalidSetting::new(
+                    "ClientBuilder::connect_timeout",
+                    value,
+                    allowed,
+                ))
             }
             _ => Ok(self),
         }
     }
 
     fn deadline(&self) -> Duration {
-        self.deadline.unwrap_or(DEADLINE)
+        self.deadline.unwrap_or(DEFAULT_DEADLINE)
     }
 
     /// The longest that an attempt may take if another is to follow.
@@ -157,7 +165,11 @@ impl Settings {
             return Ok(layer);
         };
         let header = DeadlineHeader::millis(name).map_err(|invalid| {
-            InvalidSetting::new("deadline_header", invalid.value(), invalid.allowed())
+            InvalidSetting::new(
+                "ClientBuilder::deadline_header",
+                invalid.value(),
+                invalid.allowed(),
+            )
         })?;
         Ok(layer.header(header))
     }
@@ -181,8 +193,8 @@ impl Settings {
         let breaker = self.breaker()?;
         let keys = self.keys.clone().unwrap_or_else(|| self.callers_keys());
         let stamp = StampLayer::new(self.before_attempt.clone());
-        let deadline =
-            DeadlineLayer::new(self.deadline())?.body_idle(self.body_idle.unwrap_or(BODY_IDLE))?;
+        let deadline = DeadlineLayer::new(self.deadline())?
+            .body_idle(self.body_idle.unwrap_or(DEFAULT_BODY_IDLE))?;
         let deadline = match self.deadline {
             Some(_chosen) => deadline,
             None => deadline.preset(),
@@ -367,7 +379,7 @@ mod tests {
     async fn a_stream_outlives_the_deadline_that_nobody_chose_and_no_other() {
         let (may_stream, unary) = (CallPolicy::new(), CallPolicy::new().unary(true));
         let given = may_stream.clone().deadline(Duration::from_secs(9));
-        let preset = DEADLINE.as_secs();
+        let preset = DEFAULT_DEADLINE.as_secs();
         for (chosen, policy, inherited, cut_off) in [
             (None, &may_stream, None, None),
             (None, &unary, None, Some(preset)),

@@ -22,7 +22,7 @@
 //!   stream when it drops it.
 //! - Of methods not declared unary, a deadline that nobody chose ends at the commit point, which is the first message or
 //!   the head that is handed to the caller, whichever comes first; the ready-made channel's
-//!   [default](crate::client::DEADLINE) is the only such deadline.
+//!   [default](crate::client::DEFAULT_DEADLINE) is the only such deadline.
 //! - An empty DATA frame is no message.
 //! - A request or an answer that is not gRPC's, and a head that has a status, pass through untouched.
 //!

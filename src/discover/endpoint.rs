@@ -132,7 +132,7 @@ pub(crate) fn distinct(mut set: Vec<Endpoint>) -> Result<Vec<Endpoint>, InvalidS
     let mut seen = HashSet::with_capacity(given);
     set.retain(|endpoint| reachable(endpoint).is_ok() && seen.insert(endpoint.address));
     if set.is_empty() && given > 0 {
-        Err(InvalidSetting::new("endpoint port", 0, address::PORT))
+        Err(InvalidSetting::new("endpoint", "on port 0", address::PORT))
     } else {
         Ok(set)
     }

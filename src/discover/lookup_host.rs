@@ -161,7 +161,7 @@ impl Discover for LookupHost {
         if self.every < schedule::SHORTEST {
             let allowed = "at least 1s, or Duration::MAX for never again";
             return Err(InvalidSetting::new(
-                "refresh_every",
+                "LookupHost::refresh_every",
                 format!("{:?}", self.every),
                 allowed,
             ));

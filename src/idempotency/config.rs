@@ -5,10 +5,10 @@ use http::{Method, request::Parts};
 use crate::{call::KeyScope, rng::KeySource};
 
 /// The header of the IETF draft `draft-ietf-httpapi-idempotency-key-header`, and of most payment services.
-pub const HEADER: &str = "Idempotency-Key";
+pub const DEFAULT_HEADER: &str = "Idempotency-Key";
 
 /// How long a destination is taken to remember a key: 24 h, what the large payment services promise.
-pub const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+pub const DEFAULT_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How the keys of a destination are made and where they go.
 ///
@@ -32,10 +32,10 @@ impl Default for IdempotencyKeys {
     fn default() -> Self {
         Self {
             methods: vec![Method::POST, Method::PATCH],
-            header: HEADER.to_owned(),
+            header: DEFAULT_HEADER.to_owned(),
             quoted: false,
             natural: None,
-            lifetime: LIFETIME,
+            lifetime: DEFAULT_LIFETIME,
             trust_caller_keys: true,
             scope: KeyScope::default(),
             source: KeySource::default(),
@@ -56,7 +56,7 @@ impl IdempotencyKeys {
 
     /// The header that carries the key.
     ///
-    /// Range: an HTTP header name. **Default**: [`HEADER`].
+    /// Range: an HTTP header name. **Default**: [`DEFAULT_HEADER`].
     #[must_use]
     pub fn header(mut self, name: impl Into<String>) -> Self {
         self.header = name.into();
@@ -91,7 +91,7 @@ impl IdempotencyKeys {
     ///
     /// A caller's key may be older than the call: it is limited by
     /// [`CallPolicy::idempotency_key_lifetime`](crate::CallPolicy::idempotency_key_lifetime) alone. Range: above
-    /// zero; [`Duration::MAX`] means for ever. **Default**: [`LIFETIME`].
+    /// zero; [`Duration::MAX`] means for ever. **Default**: [`DEFAULT_LIFETIME`].
     #[must_use]
     pub fn lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = lifetime;

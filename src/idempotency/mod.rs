@@ -48,7 +48,7 @@ mod policy;
 mod service;
 
 pub use self::{
-    config::{HEADER, IdempotencyKeys, LIFETIME},
+    config::{DEFAULT_HEADER, DEFAULT_LIFETIME, IdempotencyKeys},
     future::KeyFuture,
     layer::IdempotencyKeyLayer,
     service::IdempotencyKeyService,

@@ -6,7 +6,7 @@ use crate::error::InvalidSetting;
 ///
 /// Longer than any pause of a working server between two frames, and short enough to free the connection
 /// of one that died. A deadline alone cannot do this for long downloads.
-pub const BODY_IDLE: Duration = Duration::from_secs(30);
+pub const DEFAULT_BODY_IDLE: Duration = Duration::from_secs(30);
 
 /// What a deadline layer was set to.
 #[derive(Clone, Copy, Debug)]

@@ -38,7 +38,7 @@ impl DeadlineLayer {
     /// [`BodyIdle`](crate::ErrorKind::BodyIdle).
     ///
     /// Range: above zero; [`Duration::MAX`] means no limit. Default: no limit, since a stream of events may
-    /// be silent for hours; the ready-made client takes [`BODY_IDLE`](super::config::BODY_IDLE).
+    /// be silent for hours; the ready-made client takes [`DEFAULT_BODY_IDLE`](super::config::DEFAULT_BODY_IDLE).
     ///
     /// # Errors
     /// If it is zero.

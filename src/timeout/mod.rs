@@ -42,7 +42,7 @@ mod service;
 
 pub use self::{
     body::BodyLimit,
-    config::BODY_IDLE,
+    config::DEFAULT_BODY_IDLE,
     future::{AttemptFuture, DeadlineFuture},
     layer::{AttemptTimeoutLayer, DeadlineLayer},
     service::{AttemptTimeoutService, DeadlineService, Run},

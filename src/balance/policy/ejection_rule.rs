@@ -155,28 +155,28 @@ impl Ejection {
     pub(crate) fn check(&self) -> Result<(), InvalidSetting> {
         if self.threshold == Threshold::Fixed(0) {
             return Err(InvalidSetting::new(
-                "consecutive",
+                "Ejection::consecutive",
                 0,
-                "1 and more; Ejection::off() ejects nothing",
+                "1 and above; Ejection::off() ejects nothing",
             ));
         }
-        positive("ejection time", self.time)?;
+        positive("Ejection::time", self.time)?;
         if self.max_time < self.time {
             return Err(InvalidSetting::new(
-                "max ejection time",
+                "Ejection::max_time",
                 format!("{:?}", self.max_time),
                 "at least the ejection time",
             ));
         }
         if !(self.growth >= 1.0 && self.growth.is_finite()) {
             return Err(InvalidSetting::new(
-                "ejection growth",
+                "Ejection::growth",
                 self.growth,
                 "a finite number from 1 on",
             ));
         }
-        share("max ejected share", self.max_share)?;
-        share("panic share", self.panic_below)
+        share("Ejection::max_share", self.max_share)?;
+        share("Ejection::panic_below", self.panic_below)
     }
 }
 
@@ -215,25 +215,25 @@ mod tests {
         refused(Ejection::consecutive(0).check(), "consecutive");
         refused(
             Ejection::adaptive().time(Duration::ZERO).check(),
-            "ejection time",
+            "Ejection::time",
         );
         refused(
             Ejection::adaptive()
                 .max_time(Duration::from_secs(1))
                 .check(),
-            "max ejection time",
+            "Ejection::max_time",
         );
         refused(
             Ejection::adaptive().growth(f64::INFINITY).check(),
-            "ejection growth",
+            "Ejection::growth",
         );
         refused(
             Ejection::adaptive().max_share(1.01).check(),
-            "max ejected share",
+            "Ejection::max_share",
         );
         refused(
             Ejection::adaptive().panic_below(f64::NAN).check(),
-            "panic share",
+            "Ejection::panic_below",
         );
     }
 

@@ -30,7 +30,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::balance::config::SLOW_START_WINDOW;
+    use crate::balance::config::DEFAULT_SLOW_START_WINDOW;
 
     #[test]
     fn a_joining_endpoint_grows_from_a_tenth_to_its_full_share() {
@@ -40,7 +40,11 @@ mod tests {
             [after(0), after(500), after(5_000), after(10_000)],
             [0.1, 0.1, 0.5, 1.0]
         );
-        assert!(is_warm(&rule, Some(start), start + SLOW_START_WINDOW));
+        assert!(is_warm(
+            &rule,
+            Some(start),
+            start + DEFAULT_SLOW_START_WINDOW
+        ));
     }
 
     #[test]

@@ -108,7 +108,7 @@ fn breaks(config: &BreakerConfig) -> Result<(), InvalidSetting> {
 
 fn half_open(config: &BreakerConfig) -> Result<(), InvalidSetting> {
     if !(1..=255).contains(&config.probes) {
-        let field = "BreakerConfig::half_open (probes)";
+        let field = "BreakerConfig::half_open";
         return Err(InvalidSetting::new(field, config.probes, "1 to 255"));
     }
     if let Some(endpoints) = config.min_endpoints
@@ -222,14 +222,8 @@ mod tests {
             (rated().healthy_period(zero), "healthy_period"),
             (rated().ramp(zero), "ramp"),
             (rated().probe_timeout(zero), "probe_timeout"),
-            (
-                rated().half_open(0, CloseWhen::Successes(1)),
-                "half_open (probes)",
-            ),
-            (
-                rated().half_open(256, CloseWhen::Successes(1)),
-                "half_open (probes)",
-            ),
+            (rated().half_open(0, CloseWhen::Successes(1)), "half_open"),
+            (rated().half_open(256, CloseWhen::Successes(1)), "half_open"),
         ];
         for (config, field) in cases {
             let error = check(&config).expect_err(field);

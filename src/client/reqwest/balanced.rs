@@ -8,7 +8,7 @@ use super::{
     evidence::reqwest_classifier,
 };
 use crate::{
-    client::{Balanced, CONNECT_TIMEOUT, ClientBuilder},
+    client::{Balanced, ClientBuilder, DEFAULT_CONNECT_TIMEOUT},
     discover::Endpoint,
     error::InvalidSetting,
 };
@@ -38,7 +38,7 @@ impl ClientBuilder<Balanced> {
     {
         self.target.has_no_methods()?;
         let edge = EndpointSettings {
-            connect_timeout: CONNECT_TIMEOUT,
+            connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             authority_without_port: self.target.authority_without_port,
         };
         endpoint::check_tls(&self.target.origin.clone()?)?;

@@ -11,14 +11,14 @@ use super::{
     tls::{self, NoTls},
 };
 use crate::{
-    client::{CONNECT_TIMEOUT, prepared::NotItself},
+    client::{DEFAULT_CONNECT_TIMEOUT, prepared::NotItself},
     discover::{Endpoint, Origin, Scheme},
     error::{BoxError, InvalidSetting},
 };
 
 /// How long a call waits on an HTTP/2 connection on which nothing comes before the peer is asked whether it is there.
 ///
-/// Below [`DEADLINE`](crate::client::DEADLINE), so that it is asked while the first call waits. Nobody asks while frames
+/// Below [`DEFAULT_DEADLINE`](crate::client::DEFAULT_DEADLINE), so that it is asked while the first call waits. Nobody asks while frames
 /// come, nor while no call waits: a busy or an idle connection costs no ping.
 const QUIET: Duration = Duration::from_secs(2);
 
@@ -40,7 +40,7 @@ pub(crate) struct EndpointSettings {
 impl Default for EndpointSettings {
     fn default() -> Self {
         Self {
-            connect_timeout: CONNECT_TIMEOUT,
+            connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             authority_without_port: false,
         }
     }

@@ -27,7 +27,7 @@
 //! | `no_proxy` | on | a proxy would choose the address |
 //! | `redirect` | none | a redirect is a response: followed below the layers it would hide a call |
 //! | `retry` | never | attempts below the layers would be seen by no limit and no budget |
-//! | `connect_timeout` | [`CONNECT_TIMEOUT`], or the client's setting | a connection that does not come about is known not to have been sent |
+//! | `connect_timeout` | [`DEFAULT_CONNECT_TIMEOUT`], or the client's setting | a connection that does not come about is known not to have been sent |
 //! | `http2_keep_alive_interval` | 2 s | a quiet peer that a call waits for is asked whether it is there |
 //! | `http2_keep_alive_timeout` | 8 s | a connection that was lost without a word is left for a new one |
 //!
@@ -64,7 +64,7 @@ mod target;
 mod tls;
 mod wrapped;
 
-pub use super::CONNECT_TIMEOUT;
+pub use super::DEFAULT_CONNECT_TIMEOUT;
 
 pub use self::{
     client::Client,

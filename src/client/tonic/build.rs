@@ -58,7 +58,11 @@ impl ClientBuilder<Balanced> {
         tls::check(&origin)?;
         if let Some(name) = &self.settings.deadline_header {
             let allowed = "only with HTTP: gRPC always sends grpc-timeout";
-            return Err(InvalidSetting::new("deadline_header", name, allowed));
+            return Err(InvalidSetting::new(
+                "ClientBuilder::deadline_header",
+                name,
+                allowed,
+            ));
         }
         check_key_header(&self.settings)?;
         let methods = Methods::try_new(std::mem::take(&mut self.target.methods))?;
@@ -100,19 +104,16 @@ impl ClientBuilder<Balanced> {
 fn check_key_header(settings: &Settings) -> Result<(), InvalidSetting> {
     let callers = settings.retry.caller_keys().0.as_str();
     let ours = settings.keys.as_ref().map(|keys| keys.header.as_str());
-    let is_reserved = |name: &&str| {
+    let is_reserved = |(_, name): &(&str, &str)| {
         let name = name.to_ascii_lowercase();
         let is_own = ["content-type", "te", "user-agent", "host"].contains(&&*name);
         is_own || name.starts_with("grpc-") || name.ends_with("-bin")
     };
-    let reserved = ours.into_iter().chain([callers]).find(is_reserved);
-    reserved.map_or(Ok(()), |name| {
+    let ours = ours.map(|name| ("IdempotencyKeys::header", name));
+    let mut names = ours.into_iter().chain([("Retry::key_header", callers)]);
+    names.find(is_reserved).map_or(Ok(()), |(field, name)| {
         let allowed = "metadata of the application's, in ASCII";
-        Err(InvalidSetting::new(
-            "IdempotencyKeys::header",
-            name,
-            allowed,
-        ))
+        Err(InvalidSetting::new(field, name, allowed))
     })
 }
 
@@ -124,11 +125,15 @@ where
     let given = settings(transport::Endpoint::from(origin.clone())).map_err(|error| {
         let causes: Vec<_> = chain(&error).map(ToString::to_string).collect();
         let allowed = "settings that tonic accepts";
-        InvalidSetting::new("build_tonic", causes.join(": "), allowed)
+        InvalidSetting::new("ClientBuilder::build_tonic", causes.join(": "), allowed)
     })?;
     if given.uri() != origin {
         let allowed = "the settings that the function was given, changed";
-        return Err(InvalidSetting::new("build_tonic", given.uri(), allowed));
+        return Err(InvalidSetting::new(
+            "ClientBuilder::build_tonic",
+            given.uri(),
+            allowed,
+        ));
     }
     Ok(given.origin(origin.clone()))
 }

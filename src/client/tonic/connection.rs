@@ -26,7 +26,7 @@ use super::{
 use crate::{
     call::{Body, Disposition},
     classify::Evidence,
-    client::CONNECT_TIMEOUT,
+    client::DEFAULT_CONNECT_TIMEOUT,
     error::{Error, ErrorKind},
 };
 
@@ -116,7 +116,7 @@ impl Shared {
     fn patience(&self) -> Duration {
         self.settings
             .get_connect_timeout()
-            .unwrap_or(CONNECT_TIMEOUT)
+            .unwrap_or(DEFAULT_CONNECT_TIMEOUT)
     }
 }
 

@@ -21,7 +21,7 @@ impl Methods {
             policy.check()?;
             if let KeyChoice::Given(_) = policy.key_choice() {
                 let allowed = "a policy without an idempotency key, which belongs to one call";
-                return Err(InvalidSetting::new("method", name, allowed));
+                return Err(InvalidSetting::new("ClientBuilder::method", name, allowed));
             }
             policies.insert(name, policy);
         }
@@ -63,7 +63,7 @@ fn check_name(name: &str) -> Result<(), InvalidSetting> {
         return Ok(());
     }
     let allowed = "package.Service/Method, or package.Service for all of its methods";
-    Err(InvalidSetting::new("method", name, allowed))
+    Err(InvalidSetting::new("ClientBuilder::method", name, allowed))
 }
 
 #[cfg(test)]

@@ -42,7 +42,7 @@
 //! policy would be; one that gRPC's protocol does not know fails the call as `INVALID_ARGUMENT` before it is sent.
 //!
 //! The time is that at which tonic's channel is given the call. If it has to connect first, the server is told of up to
-//! [`CONNECT_TIMEOUT`](crate::client::CONNECT_TIMEOUT) more than is left when it hears of it; the call ends on time all
+//! [`DEFAULT_CONNECT_TIMEOUT`](crate::client::DEFAULT_CONNECT_TIMEOUT) more than is left when it hears of it; the call ends on time all
 //! the same, and the server learns of that. tonic's channel and tonic's servers have timers for the header, too:
 //! whichever goes off first, the call ends as our own deadline or limit.
 //!
@@ -52,7 +52,7 @@
 //! after a good head is one in the head, and a generated client gets it where it gets those, as the error of the call.
 //! Of a method that is declared [`unary`](crate::CallPolicy::unary) the first message or the status is waited for,
 //! within the attempt's limit; nothing else can be waited for without holding a stream back. The
-//! [default deadline](crate::client::DEADLINE) of such a method covers the whole call, and that of any other the time
+//! [default deadline](crate::client::DEFAULT_DEADLINE) of such a method covers the whole call, and that of any other the time
 //! until its first message or, if that is sooner, until its head is handed to the caller. A deadline that somebody
 //! chose (for the client, the method, the call, by `grpc-timeout`, or inherited) covers the whole stream.
 //!
@@ -116,7 +116,7 @@
 //! | setting | value | reason |
 //! | --- | --- | --- |
 //! | `origin` | the origin of the client | `:authority` is the same on every endpoint |
-//! | `connect_timeout` | [`CONNECT_TIMEOUT`](crate::client::CONNECT_TIMEOUT), or the client's setting | a connection that does not come about is known not to have been sent |
+//! | `connect_timeout` | [`DEFAULT_CONNECT_TIMEOUT`](crate::client::DEFAULT_CONNECT_TIMEOUT), or the client's setting | a connection that does not come about is known not to have been sent |
 //! | `local_address` | not used | tonic does not tell it |
 //!
 //! A connection on which nothing that was sent is acknowledged for 10 s counts as broken (Linux; elsewhere set
