@@ -10,9 +10,10 @@ use http::Response;
 use tokio::sync::Notify;
 
 use super::{
-    error::Cause,
+    error::{Cause, no_endpoints},
     policy::{
-        Answer, Caller, Seat, Shared, Snapshot, Terms, Ticket, TriedSet, Wish, claim, untried,
+        Answer, Basis, Caller, Limit, Seat, Shared, Snapshot, Terms, Ticket, TriedSet, Wish, claim,
+        untried,
     },
 };
 use crate::{
@@ -29,21 +30,39 @@ use crate::{
 /// then how it went.
 #[derive(Debug)]
 pub struct InFlight {
-    ticket: Ticket,
+    ticket: Ticket<Held>,
+    /// What its trailers decide.
+    awaited: Option<Awaited>,
+}
+
+/// What a hold is of.
+#[derive(Debug)]
+struct Held {
+    common: Arc<Common>,
     call: Arc<Call>,
-    random: Random,
-    /// Reads the trailers, where they decide.
-    judge: Option<(Classifier, Awaited)>,
+    limit: Limit,
+}
+
+impl Basis for Held {
+    fn shared(&self) -> &Shared {
+        &self.common.shared
+    }
+
+    fn terms(&self) -> Terms {
+        Terms {
+            deadline: self.call.deadline(),
+            slow: self.limit.get().or_else(|| self.call.slow_time()),
+        }
+    }
+
+    fn unit(&self) -> f64 {
+        self.common.random.unit()
+    }
 }
 
 impl InFlight {
-    pub(crate) fn new(ticket: Ticket, call: Arc<Call>, random: Random) -> Self {
-        Self {
-            ticket,
-            call,
-            random,
-            judge: None,
-        }
+    fn call(&self) -> &Call {
+        &self.ticket.basis().call
     }
 
     pub(crate) fn seat(&self) -> &Seat {
@@ -56,11 +75,11 @@ impl InFlight {
     }
 
     pub(crate) fn head(&mut self, class: Class, now: Instant) {
-        self.ticket.head(class, now, || self.random.unit());
+        self.ticket.head(class, now);
     }
 
     pub(crate) fn failed(&mut self, error: &Error, class: Class, now: Instant) {
-        self.ticket.failed(error, class, now, || self.random.unit());
+        self.ticket.failed(error, class, now);
     }
 
     /// Gives the place back without having called the endpoint.
@@ -76,9 +95,10 @@ impl InFlight {
     pub(crate) fn note(&self, now: Instant) {
         let shared = self.ticket.shared();
         let (set, seat) = (shared.set.load(), self.ticket.seat());
+        let tried = &TriedSet::from_iter(self.call().tried());
         let wish = Wish {
             now,
-            tried: TriedSet::from_iter(self.call.tried()),
+            tried,
             within: None,
             caller: Caller::Any,
             limit: None,
@@ -91,7 +111,7 @@ impl InFlight {
                 place,
             }
         };
-        self.call.note_endpoint(EndpointFacts {
+        self.call().note_endpoint(EndpointFacts {
             serial: seat.stats.serial,
             name: Arc::clone(seat.endpoint.name()),
             set_size: set.len(),
@@ -103,15 +123,15 @@ impl InFlight {
     /// Where the call has to stay, or would have to once this attempt went unanswered.
     fn place(&self, seat: &Seat) -> Option<Confinement> {
         let (zone, region) = (seat.endpoint.zone(), seat.endpoint.region());
-        let confined = self.call.confinement().cloned();
-        confined.or_else(|| self.call.key_scope().around(zone, region))
+        let confined = self.call().confinement().cloned();
+        confined.or_else(|| self.call().key_scope().around(zone, region))
     }
 }
 
 impl InFlight {
     /// The body ended, and this is what became of the call.
     fn complete(&mut self, class: Class, now: Instant) {
-        self.ticket.judged(class, now, || self.random.unit());
+        self.ticket.judged(class, now);
         if !class.is_success() {
             // A breaker above asks where it failed.
             self.note(now);
@@ -120,11 +140,10 @@ impl InFlight {
 }
 
 impl Sealed for InFlight {}
-
 impl Settle for InFlight {
     fn on_frame(&mut self) {
         if self.ticket.is_provisional() {
-            self.ticket.frame(clock::recent(), || self.random.unit());
+            self.ticket.frame(clock::recent());
         }
     }
 
@@ -132,18 +151,17 @@ impl Settle for InFlight {
         let now = clock::recent();
         match end {
             End::Complete { trailers } => {
-                let judge = self.judge.as_ref();
-                let judge = judge.filter(|_| !self.call.is_echoed_by(trailers, now));
-                let class = |(judge, awaited): &(Classifier, Awaited)| {
-                    judge.trailers(*awaited, trailers).class
-                };
-                self.complete(judge.map_or(Class::Success, class), now);
+                let own = |_: &Awaited| !self.call().is_echoed_by(trailers, now);
+                let awaited = self.awaited.filter(own);
+                let judge = &self.ticket.basis().common.classifier;
+                let class = awaited.map(|awaited| judge.trailers(awaited, trailers).class);
+                self.complete(class.unwrap_or(Class::Success), now);
             }
             End::Failed(error) if Evidence::marked(&**error) == Some(Evidence::BrokenUpload) => {
-                self.ticket.over(now, || self.random.unit());
+                self.ticket.over(now);
             }
             End::Failed(_) => {
-                self.ticket.body_failed(now, || self.random.unit());
+                self.ticket.body_failed(now);
                 // A breaker above asks where it failed.
                 self.note(now);
             }
@@ -158,11 +176,11 @@ impl Drop for InFlight {
         }
         let now = clock::recent();
         let waited = self.ticket.is_waiting();
-        let stalled = !waited && self.call.has_stalled();
+        let stalled = !waited && self.call().has_stalled();
         if stalled {
-            self.ticket.body_failed(now, || self.random.unit());
+            self.ticket.body_failed(now);
         } else {
-            self.ticket.over(now, || self.random.unit());
+            self.ticket.over(now);
         }
         if waited || stalled {
             // Whoever cut the attempt off asks for its story next.
@@ -174,12 +192,18 @@ impl Drop for InFlight {
 /// What calls need of a balancer.
 #[derive(Debug)]
 pub(crate) struct Hub<S> {
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) common: Arc<Common>,
     pub(crate) snapshot: ArcSwap<Snapshot<S>>,
     /// Whether discovery has yet to answer: a look at this is cheaper than one at the snapshot.
     pub(crate) awaited: AtomicBool,
     /// Wakes whoever waits for another set.
     pub(crate) changed: Arc<Notify>,
+}
+
+/// What of it holds need too, whatever its services are.
+#[derive(Debug)]
+pub(crate) struct Common {
+    pub(crate) shared: Shared,
     pub(crate) classifier: Classifier,
     pub(crate) random: Random,
 }
@@ -250,22 +274,26 @@ impl<S: Clone> Attempt<S> {
     }
 
     fn claim(&self, snapshot: &Snapshot<S>, tried: &TriedSet) -> Option<(S, InFlight)> {
-        let (shared, now) = (&self.hub.shared, clock::recent());
+        let common = &self.hub.common;
         let wish = Wish {
-            now,
-            tried: *tried,
+            now: clock::recent(),
+            tried,
             within: self.call.confinement(),
             caller: self.caller,
             limit: self.limit,
         };
-        let claim = claim(shared, &snapshot.set, &wish, self.hub.random.next_u64())?;
+        let seed = common.random.next_u64();
+        let claim = claim(&common.shared, &snapshot.set, &wish, seed)?;
         let index = claim.index;
-        let terms = Terms {
-            deadline: self.call.deadline(),
-            slow: self.limit.or_else(|| self.call.slow_time()),
+        let held = Held {
+            common: Arc::clone(common),
+            call: Arc::clone(&self.call),
+            limit: Limit::of(self.limit),
         };
-        let ticket = Ticket::new(Arc::clone(shared), claim, now, terms);
-        let hold = InFlight::new(ticket, Arc::clone(&self.call), self.hub.random.clone());
+        let hold = InFlight {
+            ticket: Ticket::new(held, claim),
+            awaited: None,
+        };
         // Last, since a clone is user code: should it panic, the hold gives the place back.
         let service = snapshot.services.get(index).cloned()?;
         Some((service, hold))
@@ -278,7 +306,7 @@ impl<S: Clone> Attempt<S> {
     /// The error of an attempt on an endpoint, with what the classifier knows of it.
     pub(crate) fn failed(&self, error: Error, hold: &mut InFlight) -> Error {
         let now = clock::read();
-        let verdict = self.hub.classifier.error(&error);
+        let verdict = self.hub.common.classifier.error(&error);
         let error = error.with_disposition(verdict.disposition);
         let ran = hold.ran(now);
         hold.failed(&error, verdict.class, now);
@@ -290,7 +318,7 @@ impl<S: Clone> Attempt<S> {
             number: self.number,
             endpoint: Some(Arc::clone(hold.seat().endpoint.name())),
             ran,
-            outcome: self.hub.classifier.outcome(&error),
+            outcome: self.hub.common.classifier.outcome(&error),
             disposition: verdict.disposition,
             backoff: None,
         });
@@ -300,9 +328,9 @@ impl<S: Clone> Attempt<S> {
     /// A head came; its body keeps the hold.
     pub(crate) fn answered<RB>(&self, response: &Response<RB>, hold: &mut InFlight) {
         let now = clock::read();
-        let (verdict, awaited) = self.hub.classifier.judge(response, clock::wall);
+        let (verdict, awaited) = self.hub.common.classifier.judge(response, clock::wall);
         hold.head(verdict.class, now);
-        hold.judge = awaited.map(|awaited| (self.hub.classifier.clone(), awaited));
+        hold.awaited = awaited;
         if !verdict.class.is_success() || verdict.retryable != Retryable::Never {
             hold.note(now);
         }
@@ -319,8 +347,4 @@ impl<S: Clone> Attempt<S> {
             None => error,
         }
     }
-}
-
-pub(crate) fn no_endpoints(cause: Cause) -> Error {
-    Error::new(ErrorKind::NoEndpoints).with_source(cause)
 }

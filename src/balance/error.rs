@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, fmt, sync::Arc};
 
-use crate::error::BoxError;
+use crate::error::{BoxError, Error, ErrorKind};
 
 /// A reason that several calls may be told.
 #[derive(Clone, Debug)]
@@ -25,6 +25,11 @@ impl Cause {
             source: Some(Arc::new(source)),
         }
     }
+}
+
+/// The error of a call that has nowhere to go.
+pub(crate) fn no_endpoints(cause: Cause) -> Error {
+    Error::new(ErrorKind::NoEndpoints).with_source(cause)
 }
 
 impl fmt::Display for Cause {

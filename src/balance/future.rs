@@ -15,8 +15,8 @@ use tokio::sync::futures::OwnedNotified;
 use tower::Service;
 
 use super::{
-    body::{Attempt, InFlight, Picked, no_endpoints},
-    error::Cause,
+    body::{Attempt, InFlight, Picked},
+    error::{Cause, no_endpoints},
 };
 use crate::{
     clock::{self, LazyTimer},

@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
 use super::{
-    body::Hub,
+    body::{Common, Hub},
     config::{DEFAULT_MAX_IN_FLIGHT, Pick, SlowStart},
     policy::{Ejection, Rules, Shared, Snapshot},
     service::{Balancer, Core, Make},
@@ -151,13 +151,16 @@ impl BalancerConfig {
         };
         // Half of the range: no client lives to see the turns wrap round.
         let first_turn = self.random.next_u64() >> 1;
+        let common = Common {
+            shared: Shared::new(rules, clock::now(), first_turn),
+            classifier: self.classifier,
+            random: self.random,
+        };
         let hub = Hub {
-            shared: Arc::new(Shared::new(rules, clock::now(), first_turn)),
+            common: Arc::new(common),
             snapshot: ArcSwap::from_pointee(Snapshot::awaited(None)),
             awaited: true.into(),
             changed: Arc::new(Notify::new()),
-            classifier: self.classifier,
-            random: self.random,
         };
         let make = Make {
             make: Box::new(make),

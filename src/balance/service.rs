@@ -95,12 +95,12 @@ impl<S: Clone + Send + Sync + 'static> Balancer<S> {
     #[must_use]
     pub fn endpoints(&self) -> Vec<EndpointStatus> {
         let now = clock::now();
-        self.core.roster().status(&self.core.hub.shared, now)
+        self.core.roster().status(&self.core.hub.common.shared, now)
     }
 
     /// Brings every ejected endpoint back at once.
     pub fn clear_ejections(&self) {
-        let shared = &self.core.hub.shared;
+        let shared = &self.core.hub.common.shared;
         let tick = shared.tick(clock::recent());
         for seat in shared.set.load().seats.iter() {
             if seat.stats.health.clear(&shared.ejected) == Change::Readmitted {
@@ -203,11 +203,11 @@ impl<S: Clone + Send + Sync + 'static> Core<S> {
 
     fn update(&self, set: &[Endpoint], made: Vec<Made<S>>) {
         let mut roster = self.roster();
-        let snapshot = roster.update(set, made, &self.hub.shared, clock::now());
+        let snapshot = roster.update(set, made, &self.hub.common.shared, clock::now());
         let gone = roster.take_gone();
         drop(roster);
         if let Some(snapshot) = snapshot {
-            self.hub.shared.set.store(Arc::clone(&snapshot.set));
+            self.hub.common.shared.set.store(Arc::clone(&snapshot.set));
             self.show(snapshot);
         }
         drop(gone);
@@ -340,7 +340,7 @@ async fn watch<S: Clone + Send + Sync + 'static>(core: Weak<Core<S>>, mut runnin
 
 impl<S> fmt::Debug for Balancer<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let size = self.core.hub.shared.set.load().len();
+        let size = self.core.hub.common.shared.set.load().len();
         write!(f, "Balancer({size} endpoints)")
     }
 }

@@ -39,7 +39,7 @@ impl Tick {
     }
 
     /// Ticks from `earlier` to here; 0 if `earlier` is the later one.
-    fn since(self, earlier: Self) -> u32 {
+    pub(crate) fn since(self, earlier: Self) -> u32 {
         let ticks = self.0.wrapping_sub(earlier.0);
         if ticks > u32::MAX - LATE_WRITER {
             0
@@ -50,7 +50,12 @@ impl Tick {
 
     /// Seconds from `earlier` to here; 0 if `earlier` is the later one.
     pub(crate) fn seconds_since(self, earlier: Self) -> f32 {
-        self.since(earlier) as f32 * (1u64 << TICK_SHIFT) as f32 * 1e-9
+        Self::seconds(self.since(earlier))
+    }
+
+    /// So many ticks in seconds.
+    pub(crate) fn seconds(ticks: u32) -> f32 {
+        ticks as f32 * (1u64 << TICK_SHIFT) as f32 * 1e-9
     }
 
     fn latest(self, other: Self) -> Self {

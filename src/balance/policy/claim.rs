@@ -11,7 +11,7 @@ use super::{
     draws::Draws,
     ejected::Caller,
     ejection::Permit,
-    load::Slot,
+    load::{self, Slot},
     pick::{self, Field, Seen, Tried},
     set::{Seat, Set, Shared},
     slow_start,
@@ -29,7 +29,7 @@ const REMEMBERED: usize = 8;
 const COUNTED_UNTRIED: usize = 16;
 
 /// The endpoints that a call has tried.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct TriedSet {
     serials: [u64; REMEMBERED],
     len: usize,
@@ -37,7 +37,7 @@ pub(crate) struct TriedSet {
 
 impl FromIterator<u64> for TriedSet {
     fn from_iter<I: IntoIterator<Item = u64>>(serials: I) -> Self {
-        let mut set = Self::default();
+        let mut set = Self::NONE;
         for serial in serials.into_iter().take(REMEMBERED) {
             set.serials[set.len] = serial;
             set.len += 1;
@@ -47,6 +47,11 @@ impl FromIterator<u64> for TriedSet {
 }
 
 impl TriedSet {
+    pub(crate) const NONE: Self = Self {
+        serials: [0; REMEMBERED],
+        len: 0,
+    };
+
     pub(crate) fn contains(&self, serial: u64) -> bool {
         self.serials[..self.len].contains(&serial)
     }
@@ -72,7 +77,7 @@ pub(crate) fn caller(method: &Method, call: &Call) -> Caller {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wish<'a> {
     pub(crate) now: Instant,
-    pub(crate) tried: TriedSet,
+    pub(crate) tried: &'a TriedSet,
     /// Where the call has to stay.
     pub(crate) within: Option<&'a Confinement>,
     /// Whether somebody retries the call if it fails.
@@ -86,6 +91,8 @@ pub(crate) struct Wish<'a> {
 pub(crate) struct Claim {
     /// Where the endpoint stands in the set.
     pub(crate) index: usize,
+    /// Of the balancer, when it was picked.
+    pub(crate) age: Duration,
     pub(crate) seat: Seat,
     pub(crate) slot: Slot,
     pub(crate) permit: Permit,
@@ -159,6 +166,8 @@ struct Look<'a> {
     /// Of the balancer, at this moment.
     age: Duration,
     tick: Tick,
+    /// The mean latency of the set.
+    mean: Option<f32>,
     zones: [Option<&'a Arc<str>>; REMEMBERED],
     panic: bool,
 }
@@ -173,7 +182,8 @@ impl<'a> Look<'a> {
             wish,
             age,
             tick: Tick::after(age),
-            zones: zones(set, &wish.tried),
+            mean: shared.load.mean(),
+            zones: zones(set, wish.tried),
             // Rather one of those that fail than one where the key is not known.
             panic: panic || wish.within.is_some_and(|place| all_are_out(set, place)),
         }
@@ -188,16 +198,24 @@ impl<'a> Look<'a> {
         seat.stats.load.picked(self.tick, &self.shared.load);
         Claim {
             index,
+            age: self.age,
             slot: seat.stats.load.started(self.tick),
             seat: seat.clone(),
             permit,
         }
     }
 
+    #[inline(always)]
     fn tried(&self, seat: &Seat) -> Tried {
-        if self.wish.tried.is_empty() {
-            Tried::Nothing
-        } else if self.wish.tried.contains(seat.stats.serial) {
+        match self.wish.tried.is_empty() {
+            true => Tried::Nothing,
+            false => self.tried_before(seat),
+        }
+    }
+
+    #[cold]
+    fn tried_before(&self, seat: &Seat) -> Tried {
+        if self.wish.tried.contains(seat.stats.serial) {
             Tried::Endpoint
         } else if seat.endpoint.zone().is_some() && self.zones.contains(&seat.endpoint.zone()) {
             Tried::Zone
@@ -241,6 +259,7 @@ impl<'a> Field for Look<'a> {
         self.set.seats.get(index)
     }
 
+    #[inline(always)]
     fn seen(&self, seat: &'a Seat) -> Seen {
         let (stats, rules) = (&seat.stats, &self.shared.rules);
         Seen {
@@ -257,8 +276,9 @@ impl<'a> Field for Look<'a> {
     }
 
     fn cost(&self, seat: &'a Seat) -> f32 {
-        let Shared { load, forget, .. } = self.shared;
-        seat.stats.load.cost(self.tick, load, *forget)
+        seat.stats
+            .load
+            .cost(self.tick, self.mean, self.shared.forget)
     }
 
     fn penalty(&self, seat: &'a Seat) -> f32 {
@@ -266,9 +286,10 @@ impl<'a> Field for Look<'a> {
     }
 
     fn claim_revisit(&self, seat: &'a Seat, cost: f32) -> bool {
-        let (load, set) = (&seat.stats.load, &self.shared.load);
         // Not with a call that failed already.
-        self.wish.tried.is_empty() && load.claim_revisit(cost, self.tick, set)
+        load::is_dear(cost, self.mean)
+            && self.wish.tried.is_empty()
+            && seat.stats.load.claim_revisit(self.tick, &self.shared.load)
     }
 }
 
@@ -342,7 +363,7 @@ mod tests {
             Wish {
                 within,
                 now: self.start,
-                tried: TriedSet::default(),
+                tried: &TriedSet::NONE,
                 caller: Caller::Any,
                 limit: None,
             }
@@ -354,16 +375,16 @@ mod tests {
             claim(&self.shared, &self.set, &wish, self.draws)
         }
 
-        fn ticket(&self, claim: Claim) -> Ticket {
+        fn ticket(&self, claim: Claim) -> Ticket<(Arc<Shared>, Terms)> {
             let terms = Terms {
                 deadline: Deadline::NEVER,
                 slow: None,
             };
-            Ticket::new(Arc::clone(&self.shared), claim, self.start, terms)
+            Ticket::new((Arc::clone(&self.shared), terms), claim)
         }
 
         fn untried(&self, within: Option<&Confinement>, tried: &[u64]) -> usize {
-            let tried = tried.iter().copied().collect();
+            let tried = &tried.iter().copied().collect();
             let wish = Wish {
                 tried,
                 ..self.wish(within)
@@ -405,7 +426,7 @@ mod tests {
             let eu = region("eu");
             let first = bench.claim(Some(&eu)).expect("eu is free");
             let mut ticket = bench.ticket(first);
-            ticket.head(Class::Failure, bench.start, || 0.0);
+            ticket.head(Class::Failure, bench.start);
             assert!(ticket.seat().stats.health.is_out());
             drop(ticket);
             let out = |claim: &Claim| claim.index == 3;
@@ -418,9 +439,7 @@ mod tests {
     fn a_probe_is_not_made_by_a_call_that_may_not_go_there() {
         let mut bench = Bench::new(Pick::default(), &["us", "us", "us", "eu"]);
         let first = bench.claim(Some(&region("eu"))).expect("eu is free");
-        bench
-            .ticket(first)
-            .head(Class::Failure, bench.start, || 0.0);
+        bench.ticket(first).head(Class::Failure, bench.start);
         bench.start += Duration::from_secs(60);
         let confined = bench.claim(Some(&region("us"))).expect("us is free");
         assert_ne!(confined.index, 3);

@@ -167,8 +167,9 @@ impl Load {
 
     /// The latency to expect in seconds: the estimate, or the age of the oldest call if that is more. Without any
     /// success in the set all endpoints cost 1.
-    pub(crate) fn cost(&self, now: Tick, set: &SetLoad, forget: Forget) -> f32 {
-        let Some(mean) = set.mean() else { return 1.0 };
+    #[inline(always)]
+    pub(crate) fn cost(&self, now: Tick, mean: Option<f32>, forget: Forget) -> f32 {
+        let Some(mean) = mean else { return 1.0 };
         let estimate = self
             .latency
             .toward(now, mean, forget.latency)
@@ -181,6 +182,7 @@ impl Load {
     }
 
     /// The factor by which recent failures make it look more loaded: 1 to 21.
+    #[inline(always)]
     pub(crate) fn penalty(&self, now: Tick, forget: Forget) -> f32 {
         let share = self
             .failures
@@ -200,10 +202,10 @@ impl Load {
             .starts
             .iter()
             .map(|start| match start.load(Ordering::Relaxed) {
-                0 => 0.0,
-                stamp => now.seconds_since(Tick::of_stamp(stamp)),
+                0 => 0,
+                stamp => now.since(Tick::of_stamp(stamp)),
             });
-        ages.fold(0.0, f32::max)
+        Tick::seconds(ages.fold(0, u32::max))
     }
 
     /// Notes that the endpoint is picked.
@@ -212,10 +214,10 @@ impl Load {
     }
 
     /// Whether this dear endpoint was left alone so long that a call should look at it again. True for one caller.
-    pub(crate) fn claim_revisit(&self, cost: f32, now: Tick, set: &SetLoad) -> bool {
-        let Some(mean) = set.mean() else { return false };
+    #[cold]
+    pub(crate) fn claim_revisit(&self, now: Tick, set: &SetLoad) -> bool {
         let last = self.picked.load(Ordering::Relaxed);
-        if cost <= DEAR * mean || last == 0 {
+        if last == 0 {
             return false;
         }
         let next = pick_stamp(now, set);
@@ -228,6 +230,11 @@ impl Load {
                 .compare_exchange(last, next, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok()
     }
+}
+
+/// Whether an endpoint of this cost is so dear that its cost may be out of date.
+pub(crate) fn is_dear(cost: f32, mean: Option<f32>) -> bool {
+    mean.is_some_and(|mean| cost > DEAR * mean)
 }
 
 fn pick_stamp(now: Tick, set: &SetLoad) -> u64 {
@@ -263,15 +270,15 @@ mod tests {
         let (failed, fresh, set) = (Load::default(), Load::default(), SetLoad::default());
         failed.failure(MS(1), at(1), &set, forget());
         assert_eq!(
-            failed.cost(at(2), &set, forget()),
-            fresh.cost(at(2), &set, forget())
+            failed.cost(at(2), set.mean(), forget()),
+            fresh.cost(at(2), set.mean(), forget())
         );
     }
 
     #[test]
     fn an_endpoint_without_a_sample_costs_the_mean() {
         let (_, set) = warm();
-        assert_eq!(Load::default().cost(at(0), &set, forget()), 0.05);
+        assert_eq!(Load::default().cost(at(0), set.mean(), forget()), 0.05);
     }
 
     // LB-01, Netflix/astyanax#17
@@ -282,7 +289,7 @@ mod tests {
         for _ in 0..100 {
             bad.failure(MS(1), at(10), &set, forget());
         }
-        assert!(bad.cost(at(10), &set, forget()) >= good.cost(at(10), &set, forget()));
+        assert!(bad.cost(at(10), set.mean(), forget()) >= good.cost(at(10), set.mean(), forget()));
         assert!(bad.penalty(at(10), forget()) > 20.0);
     }
 
@@ -290,7 +297,7 @@ mod tests {
     fn a_timeout_raises_the_cost_to_its_duration() {
         let (load, set) = warm();
         load.failure(MS(800), at(800), &set, forget());
-        assert!((load.cost(at(800), &set, forget()) - 0.8).abs() < 1e-3);
+        assert!((load.cost(at(800), set.mean(), forget()) - 0.8).abs() < 1e-3);
     }
 
     #[test]
@@ -318,9 +325,9 @@ mod tests {
         let (load, set) = warm();
         assert!(load.enter(9));
         let slot = load.started(at(0));
-        assert!((load.cost(at(3_000), &set, forget()) - 3.0).abs() < 0.01);
+        assert!((load.cost(at(3_000), set.mean(), forget()) - 3.0).abs() < 0.01);
         load.answered(slot);
-        assert!(load.cost(at(3_000), &set, forget()) <= 0.05);
+        assert!(load.cost(at(3_000), set.mean(), forget()) <= 0.05);
     }
 
     #[test]
@@ -356,28 +363,22 @@ mod tests {
         let (load, set) = warm();
         load.picked(at(0), &set);
         load.failure(MS(900), at(0), &set, forget());
-        let cost = |ms| load.cost(at(ms), &set, forget());
-        assert!(
-            !load.claim_revisit(cost(6_000), at(6_000), &set),
-            "no calls elsewhere"
-        );
+        let revisit = |ms| {
+            is_dear(load.cost(at(ms), set.mean(), forget()), set.mean())
+                && load.claim_revisit(at(ms), &set)
+        };
+        assert!(!revisit(6_000), "no calls elsewhere");
         (0..1008).for_each(|i| set.count_pick(i));
-        assert!(
-            !load.claim_revisit(cost(4_000), at(4_000), &set),
-            "too soon"
-        );
-        assert!(load.claim_revisit(cost(6_000), at(6_000), &set));
-        assert!(
-            !load.claim_revisit(cost(6_001), at(6_001), &set),
-            "one call is enough"
-        );
+        assert!(!revisit(4_000), "too soon");
+        assert!(revisit(6_000));
+        assert!(!revisit(6_001), "one call is enough");
     }
 
     #[test]
     fn an_idle_endpoint_drifts_to_the_mean_so_that_a_bad_estimate_cannot_last() {
         let (load, set) = warm();
         load.failure(MS(5_000), at(0), &set, forget());
-        assert!(load.cost(at(120_000), &set, forget()) < 0.06);
+        assert!(load.cost(at(120_000), set.mean(), forget()) < 0.06);
     }
 
     #[test]
@@ -385,7 +386,7 @@ mod tests {
         let (load, set) = warm();
         load.failure(MS(5_000), at(0), &set, forget());
         load.reset(at(1));
-        assert_eq!(load.cost(at(1), &set, forget()), 0.05);
+        assert_eq!(load.cost(at(1), set.mean(), forget()), 0.05);
         assert_eq!(load.penalty(at(1), forget()), 1.0);
     }
 }

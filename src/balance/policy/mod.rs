@@ -25,7 +25,7 @@ pub(crate) use self::{
     ejection::Change,
     roster::{Answer, Made, Roster, Snapshot},
     set::{Rules, Seat, Shared},
-    ticket::{Terms, Ticket},
+    ticket::{Basis, Limit, Terms, Ticket},
 };
 pub use self::{
     ejection_rule::{

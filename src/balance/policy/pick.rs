@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::{draws::Draws, weights::Weights};
 use crate::balance::config::{Pick, Way};
 
-/// The most candidates a pick compares.
+/// The most candidates a pick compares, and how many most picks do: room for them is made at every call.
 const MOST: usize = 32;
+const FEW: usize = 8;
 
 /// Draws beyond this many per candidate wanted give way to a walk: most of the set is barred.
 const DRAWS_PER_CANDIDATE: usize = 4;
@@ -62,8 +63,9 @@ enum Tier {
 }
 
 impl Tier {
-    const ALL: [Self; 4] = [Self::Kept, Self::Fresh, Self::Untried, Self::Usable];
+    const LOWER: [Self; 3] = [Self::Fresh, Self::Untried, Self::Usable];
 
+    #[inline]
     fn admits(self, seen: Seen, draws: &mut Draws) -> bool {
         seen.usable
             && match self {
@@ -87,16 +89,57 @@ pub(crate) fn choose<F: Field>(
     if field.len() == 0 {
         return None;
     }
-    Tier::ALL.into_iter().find_map(|tier| match pick.way() {
+    choose_from(Tier::Kept, pick, turns, field, draws)
+        .or_else(|| choose_lower(pick, turns, field, draws))
+}
+
+/// Nobody is in the first tier.
+#[cold]
+fn choose_lower<F: Field>(
+    pick: &Pick,
+    turns: &AtomicU64,
+    field: &F,
+    draws: &mut Draws,
+) -> Option<usize> {
+    let mut tiers = Tier::LOWER.into_iter();
+    tiers.find_map(|tier| choose_from(tier, pick, turns, field, draws))
+}
+
+#[inline(always)]
+fn choose_from<F: Field>(
+    tier: Tier,
+    pick: &Pick,
+    turns: &AtomicU64,
+    field: &F,
+    draws: &mut Draws,
+) -> Option<usize> {
+    match pick.way() {
         Way::RoundRobin => in_turn(turns, field, tier, draws),
         Way::Random => any(field, tier, draws),
         Way::LeastInFlight => least_in_flight(field, tier, draws),
-        Way::Choices(d) => Sample::of(field, tier, None).least_of(d, draws),
-        Way::Cost(d) => Sample::of(field, tier, Some(pick.times() as f32)).least_of(d, draws),
-    })
+        Way::Choices(d) => least_of(d, field, tier, None, draws),
+        Way::Cost(d) => least_of(d, field, tier, Some(pick.times() as f32), draws),
+    }
+}
+
+/// The best of `d` candidates, or one that nobody has visited for long.
+fn least_of<F: Field>(
+    d: usize,
+    field: &F,
+    tier: Tier,
+    tolerance: Option<f32>,
+    draws: &mut Draws,
+) -> Option<usize> {
+    let wanted = d.min(field.len());
+    if wanted <= FEW {
+        Sample::<F, FEW>::of(field, tier, tolerance).least_of(wanted, draws)
+    } else {
+        Sample::<F, MOST>::of(field, tier, tolerance).least_of(wanted.min(MOST), draws)
+    }
 }
 
 /// The endpoint at an index, if this tier lets it through.
+#[inline(always)]
 fn admitted<F: Field>(field: &F, index: usize, tier: Tier, draws: &mut Draws) -> Option<F::Place> {
     let place = field.place(index)?;
     tier.admits(field.seen(place), draws).then_some(place)
@@ -152,13 +195,13 @@ fn crowd(in_flight: u32, weight: f32) -> f32 {
     in_flight as f32 / weight + 1.0
 }
 
-/// Up to `d` distinct candidates of a tier in random order.
-struct Sample<'a, F> {
+/// Up to `N` distinct candidates of a tier in random order.
+struct Sample<'a, F, const N: usize> {
     field: &'a F,
     tier: Tier,
     /// By latency, where costs up to so many times the least count as equal.
     tolerance: Option<f32>,
-    candidates: [Candidate; MOST],
+    candidates: [Candidate; N],
     len: usize,
     /// The least cost of them all.
     lowest: f32,
@@ -171,13 +214,13 @@ struct Candidate {
     crowd: f32,
 }
 
-impl<'a, F: Field> Sample<'a, F> {
+impl<'a, F: Field, const N: usize> Sample<'a, F, N> {
     fn of(field: &'a F, tier: Tier, tolerance: Option<f32>) -> Self {
         Self {
             field,
             tier,
             tolerance,
-            candidates: [Candidate::default(); MOST],
+            candidates: [Candidate::default(); N],
             len: 0,
             lowest: f32::INFINITY,
         }
@@ -187,15 +230,13 @@ impl<'a, F: Field> Sample<'a, F> {
         &self.candidates[..self.len]
     }
 
-    /// The best of `d` candidates, or one that nobody has visited for long.
-    fn least_of(mut self, d: usize, draws: &mut Draws) -> Option<usize> {
-        self.fill(d, draws).or_else(|| self.least())
+    fn least_of(mut self, wanted: usize, draws: &mut Draws) -> Option<usize> {
+        self.fill(wanted, draws).or_else(|| self.least())
     }
 
     /// Draws candidates; an index if one of them is to be visited whatever the others are like.
-    fn fill(&mut self, d: usize, draws: &mut Draws) -> Option<usize> {
+    fn fill(&mut self, wanted: usize, draws: &mut Draws) -> Option<usize> {
         let size = self.field.len();
-        let wanted = d.min(size).min(MOST);
         for _ in 0..wanted * DRAWS_PER_CANDIDATE {
             if self.len == wanted {
                 return None;
@@ -205,6 +246,13 @@ impl<'a, F: Field> Sample<'a, F> {
                 return Some(index);
             }
         }
+        self.fill_up(wanted, draws)
+    }
+
+    /// Most of the set is barred.
+    #[cold]
+    fn fill_up(&mut self, wanted: usize, draws: &mut Draws) -> Option<usize> {
+        let size = self.field.len();
         for index in walk(size, draws.below(size)) {
             if self.len == wanted {
                 break;
@@ -217,6 +265,7 @@ impl<'a, F: Field> Sample<'a, F> {
     }
 
     /// Adds a candidate unless it is one already or barred; `true` if it is to be visited.
+    #[inline(always)]
     fn add(&mut self, index: usize, draws: &mut Draws) -> bool {
         let (field, known) = (self.field, |known: &Candidate| known.index == index);
         if self.candidates().iter().any(known) {

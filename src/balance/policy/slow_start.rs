@@ -11,8 +11,15 @@ const LEAST: f64 = 0.1;
 ///
 /// A coin toss, and not a higher cost: one that divided the cost would keep a new endpoint at no calls at all for
 /// most of the time, since the others nearly always look better.
+#[inline]
 pub(crate) fn kept(rule: &SlowStart, joined: Option<Instant>, now: Instant) -> f64 {
-    let Some(joined) = joined else { return 1.0 };
+    match joined {
+        Some(joined) => kept_since(rule, joined, now),
+        None => 1.0,
+    }
+}
+
+fn kept_since(rule: &SlowStart, joined: Instant, now: Instant) -> f64 {
     let age = now.saturating_duration_since(joined);
     match rule.window() {
         Some(window) if age < window => (age.as_secs_f64() / window.as_secs_f64()).max(LEAST),

@@ -66,7 +66,8 @@ pub(crate) fn status(
     now: Instant,
 ) -> EndpointStatus {
     let tick = shared.tick(now);
-    let seconds = stats.load.cost(tick, &shared.load, shared.forget);
+    let mean = shared.load.mean();
+    let seconds = stats.load.cost(tick, mean, shared.forget);
     let warm = || slow_start::is_warm(&shared.rules.slow_start, stats.joined, now);
     let state = match stats.health.standing() {
         _ if !seated => EndpointState::Unweighted,
@@ -79,7 +80,7 @@ pub(crate) fn status(
     };
     EndpointStatus {
         in_flight: stats.load.in_flight(),
-        latency: shared.load.mean().map(|_| Duration::from_secs_f32(seconds)),
+        latency: mean.map(|_| Duration::from_secs_f32(seconds)),
         penalty: stats.load.penalty(tick, shared.forget),
         ..absent(endpoint, state)
     }

@@ -138,7 +138,7 @@ fn candidates_are_distinct() {
         for d in 1..=n {
             let (field, mut draws) = (Plain::of(n), Draws::new(1));
             for _ in 0..200 {
-                let mut sample = Sample::of(&field, Tier::Kept, None);
+                let mut sample = Sample::<_, MOST>::of(&field, Tier::Kept, None);
                 assert_eq!(sample.fill(d, &mut draws), None);
                 let indices = sample.candidates().iter().map(|one| one.index);
                 let mut sorted: Vec<_> = indices.collect();
