@@ -11,15 +11,6 @@ mod set;
 mod support;
 mod weights;
 
-use bytes::Bytes;
-use evenkeel::{
-    Balancer, Body, Breaker, CallPolicy, CircuitBreakerLayer, DeadlineLayer, Disposition, Ejection,
-    Endpoint, Error, ErrorKind, Fixed, Pick, Random, Retry, RetryLayer, SlowStart,
-    balance::{EndpointState, EndpointStatus},
-};
-use futures::{FutureExt, StreamExt, stream};
-use http::{Request, Response};
-use http_body_util::BodyExt;
 use std::{
     error::Error as _,
     io,
@@ -30,15 +21,25 @@ use std::{
     },
     time::Duration,
 };
+
+use bytes::Bytes;
+use evenkeel::{
+    Balancer, Body, Breaker, CallPolicy, CircuitBreakerLayer, DeadlineLayer, Disposition, Ejection,
+    Endpoint, Error, ErrorKind, Fixed, Pick, Random, Retry, RetryLayer, SlowStart,
+    balance::{EndpointState, EndpointStatus},
+};
+use futures::{FutureExt, StreamExt, stream};
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use tokio::time::{Instant, advance, sleep, timeout};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt};
+
 use support::{
     fleet::{Fleet, Manner, Member, Ready, Sets, address, endpoints},
     mock::{Act, Mock, Readiness, Step},
 };
-use tokio::time::{Instant, advance, sleep, timeout};
-use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 
 const MS: fn(u64) -> Duration = Duration::from_millis;
-
 const S: fn(u64) -> Duration = Duration::from_secs;
 
 const PICKS: [Pick; 7] = [
