@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::error::InvalidSetting;
+use crate::{
+    discover::Endpoint,
+    error::{BoxError, InvalidSetting},
+};
 
 /// Two candidates cannot hold a mixed fleet steady; five nearly reach a look at all of them.
 pub const DEFAULT_CANDIDATES: usize = 5;
@@ -218,6 +221,15 @@ pub(crate) fn positive(field: &'static str, time: Duration) -> Result<(), Invali
         false => Ok(()),
     }
 }
+
+/// Makes the service of an endpoint.
+pub(crate) struct Make<S> {
+    pub(crate) make: Box<MakeFn<S>>,
+    /// Whether it may block, and is called on a thread for such work.
+    pub(crate) blocks: bool,
+}
+
+pub(crate) type MakeFn<S> = dyn Fn(&Endpoint) -> Result<S, BoxError> + Send + Sync;
 
 #[cfg(test)]
 mod tests {

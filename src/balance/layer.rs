@@ -7,9 +7,9 @@ use tokio::sync::Notify;
 
 use super::{
     body::{Common, Hub},
-    config::{DEFAULT_MAX_IN_FLIGHT, Pick, SlowStart},
+    config::{DEFAULT_MAX_IN_FLIGHT, Make, Pick, SlowStart},
     policy::{Ejection, Rules, Shared, Snapshot},
-    service::{Balancer, Core, Make},
+    service::{Balancer, Core},
 };
 use crate::{
     classify::Classifier,
@@ -118,7 +118,7 @@ impl BalancerConfig {
         let fixed = self.source.fixed();
         let core = self.core(make, false)?;
         if let Some(set) = fixed {
-            core.fix(&set);
+            core.fix(set);
         }
         Ok(Balancer::new(core))
     }

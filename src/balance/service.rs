@@ -10,6 +10,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use arc_swap::ArcSwapOption;
 use futures::StreamExt;
 use http::{Request, Response};
 use http_body::Body;
@@ -18,6 +19,7 @@ use tower::Service;
 
 use super::{
     body::{Attempt, Discovering, Hub, InFlight},
+    config::Make,
     error::Cause,
     future::ResponseFuture,
     policy::{Answer, Change, EndpointStatus, Made, Roster, Snapshot, caller},
@@ -63,20 +65,12 @@ impl<S> Clone for Balancer<S> {
     }
 }
 
-/// Makes the service of an endpoint.
-pub(crate) struct Make<S> {
-    pub(crate) make: Box<MakeFn<S>>,
-    /// Whether it may block, and is called on a thread for such work.
-    pub(crate) blocks: bool,
-}
-
-pub(crate) type MakeFn<S> = dyn Fn(&Endpoint) -> Result<S, BoxError> + Send + Sync;
-
 /// What all clones share.
 pub(crate) struct Core<S> {
     hub: Arc<Hub<S>>,
     roster: Mutex<Roster<S>>,
-    source: Box<dyn Discover>,
+    /// `None` once it has said all that it will.
+    source: ArcSwapOption<Box<dyn Discover>>,
     make: Arc<Make<S>>,
     trust_empty: bool,
     running: Arc<AtomicBool>,
@@ -148,7 +142,7 @@ impl<S: Clone + Send + Sync + 'static> Core<S> {
         Arc::new_cyclic(|this| Self {
             hub: Arc::new(hub),
             roster: Mutex::default(),
-            source,
+            source: ArcSwapOption::from_pointee(source),
             make: Arc::new(make),
             trust_empty,
             running: Arc::default(),
@@ -158,11 +152,16 @@ impl<S: Clone + Send + Sync + 'static> Core<S> {
     }
 
     /// Takes a set that never changes. One in which every endpoint got a service needs no task.
-    pub(crate) fn fix(&self, set: &[Endpoint]) {
-        let made = make_all(&self.make, set.to_vec());
+    pub(crate) fn fix(&self, set: Vec<Endpoint>) {
+        // One that no call can be sent to is an empty one.
+        let set = distinct(set).unwrap_or_default();
+        let made = make_all(&self.make, set.clone());
         let complete = made.iter().all(|(_, service)| service.is_ok());
-        self.update(set, made);
+        self.update(&set, made);
         self.running.store(complete, Ordering::Relaxed);
+        if complete {
+            self.source.store(None);
+        }
     }
 
     fn attempt<B: 'static>(&self, request: &Request<B>, joined: call::Joined) -> Attempt<S> {
@@ -189,7 +188,7 @@ impl<S: Clone + Send + Sync + 'static> Core<S> {
 
     /// Takes an answer of discovery.
     async fn take(&self, answer: Result<Vec<Endpoint>, BoxError>) {
-        let set = match answer.and_then(|set| Ok(distinct(set)?)) {
+        let set = match answer.and_then(|set| Ok(self.roster().distinct(set)?)) {
             Ok(set) => set,
             Err(error) => return self.trouble(Cause::because_of("discovery failed", error)),
         };
@@ -325,7 +324,8 @@ impl Drop for Running {
 /// Follows the source. It keeps no clone alive, so it ends with the last one.
 async fn watch<S: Clone + Send + Sync + 'static>(core: Weak<Core<S>>, mut running: Running) {
     // Here and not in the call that starts it: a source that panics ends this task and no call.
-    let Some(mut sets) = core.upgrade().map(|core| core.source.watch()) else {
+    let source = core.upgrade().and_then(|core| core.source.load_full());
+    let Some(mut sets) = source.map(|source| source.watch()) else {
         return;
     };
     while let Some(answer) = sets.next().await {

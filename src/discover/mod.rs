@@ -35,7 +35,7 @@ mod schedule;
 mod source;
 mod stream;
 
-pub(crate) use self::endpoint::distinct;
+pub(crate) use self::endpoint::{Difference, distinct, distinct_beside};
 pub use self::{
     endpoint::Endpoint,
     fixed::Fixed,

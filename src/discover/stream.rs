@@ -11,7 +11,7 @@ use futures::{
 };
 
 use crate::{
-    discover::{Discover, Endpoint, distinct},
+    discover::{Difference, Discover, Endpoint, distinct_beside},
     error::BoxError,
 };
 
@@ -61,7 +61,7 @@ pub fn from_stream<S>(stream: S) -> FromStream
 where
     S: Stream<Item: Snapshot> + Send + 'static,
 {
-    let sets = stream.map(|item| Ok(distinct(item.into_set()?)?));
+    let sets = stream.map(Snapshot::into_set);
     FromStream {
         shared: Arc::new(Mutex::new(Shared {
             idle: Some(sets.boxed()),
@@ -80,6 +80,17 @@ struct Shared {
     /// The stream, while no watch holds it.
     idle: Option<BoxStream<'static, Result<Vec<Endpoint>, BoxError>>>,
     last: Option<Vec<Endpoint>>,
+}
+
+impl Shared {
+    /// Keeps a set for the next watch: what differs from the one before.
+    fn keep(&mut self, set: Vec<Endpoint>) -> Result<Vec<Endpoint>, BoxError> {
+        let set = distinct_beside(self.last.as_deref().unwrap_or_default(), set)?;
+        let last = self.last.get_or_insert_default();
+        let Difference { old, new } = Difference::between(last, &set);
+        last.splice(old, set[new].iter().cloned());
+        Ok(set)
+    }
 }
 
 /// Two watches at once; the first keeps the stream.
@@ -127,14 +138,11 @@ impl Stream for Watch {
             return Poll::Ready(None);
         };
         let item = ready!(running.poll_next_unpin(cx));
-        match &item {
-            Some(Ok(set)) => {
-                shared.lock().unwrap_or_else(PoisonError::into_inner).last = Some(set.clone())
-            }
-            Some(Err(_)) => {}
-            None => *stream = None,
+        if item.is_none() {
+            *stream = None;
         }
-        Poll::Ready(item)
+        let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+        Poll::Ready(item.map(|set| shared.keep(set?)))
     }
 }
 

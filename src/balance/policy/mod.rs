@@ -13,6 +13,7 @@ mod pick;
 mod roster;
 mod set;
 mod slow_start;
+mod snapshot;
 mod tally;
 mod ticket;
 mod view;
@@ -23,8 +24,9 @@ pub(crate) use self::{
     claim::{TriedSet, Wish, caller, claim, untried},
     ejected::Caller,
     ejection::Change,
-    roster::{Answer, Made, Roster, Snapshot},
+    roster::{Made, Roster},
     set::{Rules, Seat, Shared},
+    snapshot::{Answer, Snapshot},
     ticket::{Basis, Limit, Terms, Ticket},
 };
 pub use self::{

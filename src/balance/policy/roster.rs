@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     mem,
-    net::SocketAddr,
+    ops::Range,
     sync::Arc,
     time::Instant,
 };
@@ -11,61 +11,35 @@ use std::{
 use super::{
     chunks::Chunks,
     set::{Seat, Set, Shared, Stats},
+    snapshot::{Answer, Snapshot},
     view::{self, EndpointStatus},
 };
-use crate::{balance::error::Cause, discover::Endpoint};
-
-/// What calls are served from.
-#[derive(Debug)]
-pub(crate) struct Snapshot<S> {
-    pub(crate) set: Arc<Set>,
-    /// The services of the endpoints, in the order of the set.
-    pub(crate) services: Chunks<S>,
-    pub(crate) answer: Answer,
-}
-
-/// Whether discovery has answered.
-#[derive(Clone, Debug)]
-pub(crate) enum Answer {
-    /// Not yet; the last failure, if there was one.
-    Awaited(Option<Cause>),
-    /// It has. Says why there is no endpoint, if there is none.
-    Given(Option<Cause>),
-}
-
-impl<S> Snapshot<S> {
-    /// Without an answer.
-    pub(crate) fn awaited(trouble: Option<Cause>) -> Self {
-        Self {
-            set: Arc::default(),
-            services: Chunks::default(),
-            answer: Answer::Awaited(trouble),
-        }
-    }
-
-    /// Without an endpoint.
-    pub(crate) fn lacking(cause: Cause) -> Self {
-        Self {
-            answer: Answer::Given(Some(cause)),
-            ..Self::awaited(None)
-        }
-    }
-
-    pub(crate) fn is_awaited(&self) -> bool {
-        matches!(self.answer, Answer::Awaited(_))
-    }
-}
+use crate::{
+    balance::error::Cause,
+    discover::{Difference, Endpoint, distinct_beside},
+    error::InvalidSetting,
+};
 
 /// A service made for an endpoint, or why there is none.
 pub(crate) type Made<S> = (Endpoint, Result<S, Cause>);
 
 /// All endpoints of the last answer.
+///
+/// A source answers with its whole set, which is mostly the last one with little changed: what both answers begin and
+/// end with is compared, and looked up only where they differ.
 #[derive(Debug)]
 pub(crate) struct Roster<S> {
-    members: HashMap<SocketAddr, Member<S>>,
+    /// By address, as endpoints are equal.
+    members: HashMap<Arc<Endpoint>, Member<S>>,
     failed: Vec<(Endpoint, Cause)>,
+    /// The last answer: the members and those that failed.
+    order: Vec<Arc<Endpoint>>,
     seats: Chunks<Seat>,
     services: Chunks<S>,
+    /// One that all with a seat are like in weight and zone, if they are.
+    typical: Option<Arc<Endpoint>>,
+    /// Nobody has a weight.
+    weightless: bool,
     last_serial: u64,
     /// Services of endpoints that left, until somebody takes them to be dropped.
     gone: Vec<S>,
@@ -75,7 +49,6 @@ pub(crate) struct Roster<S> {
 
 #[derive(Debug)]
 struct Member<S> {
-    endpoint: Arc<Endpoint>,
     stats: Arc<Stats>,
     service: S,
     seat: Option<usize>,
@@ -86,8 +59,11 @@ impl<S> Default for Roster<S> {
         Self {
             members: HashMap::new(),
             failed: Vec::new(),
+            order: Vec::new(),
             seats: Chunks::default(),
             services: Chunks::default(),
+            typical: None,
+            weightless: false,
             last_serial: 0,
             gone: Vec::new(),
             torn: false,
@@ -96,10 +72,23 @@ impl<S> Default for Roster<S> {
 }
 
 impl<S: Clone> Roster<S> {
+    /// The answer without repeated addresses and those that no call can be sent to.
+    ///
+    /// # Errors
+    ///
+    /// If that leaves nothing of a set that held something.
+    pub(crate) fn distinct(&self, answer: Vec<Endpoint>) -> Result<Vec<Endpoint>, InvalidSetting> {
+        distinct_beside(&self.order, answer)
+    }
+
     /// Those of an answer that need a service.
     pub(crate) fn without_service(&self, answer: &[Endpoint]) -> Vec<Endpoint> {
-        let new = |endpoint: &&Endpoint| !self.members.contains_key(&endpoint.address());
-        answer.iter().filter(new).cloned().collect()
+        let new = |endpoint: &&Endpoint| !self.members.contains_key(*endpoint);
+        if self.torn || !self.failed.is_empty() {
+            return answer.iter().filter(new).cloned().collect();
+        }
+        let differs = Difference::between(&self.order, answer);
+        answer[differs.new].iter().filter(new).cloned().collect()
     }
 
     /// Takes an answer and the services made for it; `None` if nothing changes for calls.
@@ -113,26 +102,35 @@ impl<S: Clone> Roster<S> {
         shared: &Shared,
         now: Instant,
     ) -> Option<Snapshot<S>> {
-        let wanted: HashSet<SocketAddr> = answer.iter().map(Endpoint::address).collect();
-        let mut changed = mem::replace(&mut self.torn, true);
-        if changed {
+        let torn = mem::replace(&mut self.torn, true);
+        if torn {
             self.unseat();
         }
-        let mut free = self.remove_others(&wanted, shared);
-        changed |= !free.is_empty();
-        changed |= self.refresh(answer);
-        changed |= self.admit(made, &wanted, now);
-        changed |= self.seat_by_weight(answer, &mut free, shared);
+        let Difference { old, new } = Difference::between(&self.order, answer);
+        let come = &answer[new];
+        let mut free = self.remove(old.clone(), come, shared);
+        let mut changed = torn || !free.is_empty();
+        let mut touched = self.refresh(come);
+        changed |= !touched.is_empty();
+        let refreshed = touched.len();
+        self.admit(made, now, &mut touched);
+        changed |= touched.len() > refreshed;
+        self.note_order(old, come);
+        let weightless = self.is_weightless();
+        if mem::replace(&mut self.weightless, weightless) != weightless || torn {
+            touched.clone_from(&self.order);
+        }
+        changed |= self.seat_by_weight(&touched, &mut free, shared);
         self.close_gaps(free);
         self.torn = false;
-        (changed || self.seats.len() == 0).then(|| self.snapshot())
+        (changed || self.seats.len() == 0).then(|| self.snapshot(&touched))
     }
 
     /// Every endpoint of the last answer.
     pub(crate) fn status(&self, shared: &Shared, now: Instant) -> Vec<EndpointStatus> {
-        let members = self.members.values().map(|member| {
+        let members = self.members.iter().map(|(endpoint, member)| {
             let seated = member.seat.is_some();
-            view::status(shared, &member.endpoint, &member.stats, seated, now)
+            view::status(shared, endpoint, &member.stats, seated, now)
         });
         let failed = self.failed.iter();
         let failed = failed.map(|(endpoint, cause)| view::failed(endpoint, cause));
@@ -141,9 +139,24 @@ impl<S: Clone> Roster<S> {
         all
     }
 
-    fn snapshot(&self) -> Snapshot<S> {
+    /// The set as it is now, where only these endpoints may be unlike before.
+    fn snapshot(&mut self, touched: &[Arc<Endpoint>]) -> Snapshot<S> {
+        let typical = self.typical.take();
+        let all_like = |one: &Arc<Endpoint>| touched.iter().all(|other| is_like(one, other));
+        let set = match typical.filter(all_like) {
+            Some(one) => {
+                self.typical = Some(one);
+                Set::of_equals(self.seats.clone())
+            }
+            None => {
+                let set = Set::of(self.seats.clone());
+                let first = set.seats.get(0).filter(|_| set.is_of_equals());
+                self.typical = first.map(|seat| Arc::clone(&seat.endpoint));
+                set
+            }
+        };
         Snapshot {
-            set: Arc::new(Set::of(self.seats.clone())),
+            set: Arc::new(set),
             services: self.services.clone(),
             answer: Answer::Given(self.lack()),
         }
@@ -162,20 +175,25 @@ impl<S: Clone> Roster<S> {
         mem::take(&mut self.gone)
     }
 
-    /// Nobody has a seat: the last answer left seats and services that do not belong together.
+    /// Nobody has a seat: the last answer left seats and services that do not belong together, and who is a member is
+    /// not what it said.
     fn unseat(&mut self) {
         let members = self.members.values_mut();
         members.for_each(|member| member.seat = None);
         (self.seats, self.services) = Default::default();
+        self.order = self.members.keys().map(Arc::clone).collect();
+        self.typical = None;
     }
 
-    /// Takes those out that are not wanted any more; their seats are free.
-    fn remove_others(&mut self, wanted: &HashSet<SocketAddr>, shared: &Shared) -> Vec<usize> {
+    /// Takes those of the last answer out that did not come again; their seats are free.
+    fn remove(&mut self, old: Range<usize>, come: &[Endpoint], shared: &Shared) -> Vec<usize> {
+        let come: HashSet<&Endpoint> = come.iter().collect();
+        let gone = self.order[old].iter();
         let mut free = Vec::new();
-        for (_, member) in self
-            .members
-            .extract_if(|address, _| !wanted.contains(address))
-        {
+        for endpoint in gone.filter(|endpoint| !come.contains(&***endpoint)) {
+            let Some(member) = self.members.remove(endpoint) else {
+                continue;
+            };
             member.stats.health.retire(&shared.ejected);
             free.extend(member.seat);
             self.gone.push(member.service);
@@ -183,73 +201,83 @@ impl<S: Clone> Roster<S> {
         free
     }
 
-    /// Takes over what an answer says anew of endpoints that stay.
-    fn refresh(&mut self, answer: &[Endpoint]) -> bool {
-        let mut changed = false;
-        for endpoint in answer {
-            let Some(member) = self.members.get_mut(&endpoint.address()) else {
+    /// Takes over what an answer says anew of endpoints that stay, and answers which those are.
+    fn refresh(&mut self, come: &[Endpoint]) -> Vec<Arc<Endpoint>> {
+        let mut refreshed = Vec::new();
+        for endpoint in come {
+            match self.members.get_key_value(endpoint) {
+                Some((known, _)) if !known.says_as(endpoint) => {}
+                _ => continue,
+            }
+            let Some(member) = self.members.remove(endpoint) else {
                 continue;
             };
-            if same(&member.endpoint, endpoint) {
-                continue;
-            }
-            member.endpoint = Arc::new(endpoint.clone());
+            let endpoint = Arc::new(endpoint.clone());
             if let Some(index) = member.seat {
-                self.seats.put(index, member.as_seat());
+                self.seats.put(index, member.as_seat(&endpoint));
             }
-            changed = true;
+            self.members.insert(Arc::clone(&endpoint), member);
+            refreshed.push(endpoint);
         }
-        changed
+        refreshed
     }
 
     /// Takes in those that have a service now. They join slowly if somebody is there already.
-    fn admit(&mut self, made: Vec<Made<S>>, wanted: &HashSet<SocketAddr>, now: Instant) -> bool {
+    fn admit(&mut self, made: Vec<Made<S>>, now: Instant, touched: &mut Vec<Arc<Endpoint>>) {
         let joined = (!self.members.is_empty()).then_some(now);
-        let before = self.members.len();
         self.failed.clear();
         for (endpoint, service) in made {
-            let address = endpoint.address();
             match service {
-                _ if !wanted.contains(&address) || self.members.contains_key(&address) => {}
+                _ if self.members.contains_key(&endpoint) => {}
                 Err(cause) => self.failed.push((endpoint, cause)),
                 Ok(service) => {
                     self.last_serial += 1;
                     let member = Member {
                         stats: Arc::new(Stats::new(self.last_serial, joined)),
-                        endpoint: Arc::new(endpoint),
                         service,
                         seat: None,
                     };
-                    self.members.insert(address, member);
+                    let endpoint = Arc::new(endpoint);
+                    self.members.insert(Arc::clone(&endpoint), member);
+                    touched.push(endpoint);
                 }
             }
         }
-        self.members.len() != before
     }
 
-    /// Gives a seat to everybody who has a weight; to all, if nobody has one.
+    /// Keeps the answer for the next one.
+    fn note_order(&mut self, old: Range<usize>, come: &[Endpoint]) {
+        let shared = |endpoint: &Endpoint| match self.members.get_key_value(endpoint) {
+            Some((known, _)) => Arc::clone(known),
+            None => Arc::new(endpoint.clone()),
+        };
+        self.order.splice(old, come.iter().map(shared));
+    }
+
+    fn is_weightless(&self) -> bool {
+        let mut members = self.members.keys();
+        members.all(|endpoint| endpoint.weight() == 0)
+    }
+
+    /// Gives a seat to everybody of these who has a weight; to all, if nobody has one.
     fn seat_by_weight(
         &mut self,
-        answer: &[Endpoint],
+        touched: &[Arc<Endpoint>],
         free: &mut Vec<usize>,
         shared: &Shared,
     ) -> bool {
-        let weightless = self
-            .members
-            .values()
-            .all(|member| member.endpoint.weight() == 0);
         let mut changed = false;
-        for address in answer.iter().map(Endpoint::address) {
-            let Some(member) = self.members.get_mut(&address) else {
+        for endpoint in touched {
+            let Some(member) = self.members.get_mut(endpoint) else {
                 continue;
             };
-            match (member.seat, weightless || member.endpoint.weight() > 0) {
+            match (member.seat, self.weightless || endpoint.weight() > 0) {
                 (None, true) => {
                     // A call that picked from an older set may have ejected it since.
                     member.stats.health.begin_anew(&shared.ejected);
                     let index = free.pop().unwrap_or_else(|| self.seats.len());
                     member.seat = Some(index);
-                    self.seats.put(index, member.as_seat());
+                    self.seats.put(index, member.as_seat(endpoint));
                     self.services.put(index, member.service.clone());
                 }
                 (Some(index), false) => {
@@ -274,7 +302,7 @@ impl<S: Clone> Roster<S> {
             if gap == self.seats.len() {
                 continue;
             }
-            if let Some(member) = self.members.get_mut(&seat.endpoint.address()) {
+            if let Some(member) = self.members.get_mut(&seat.endpoint) {
                 member.seat = Some(gap);
             }
             self.seats.put(gap, seat);
@@ -284,21 +312,17 @@ impl<S: Clone> Roster<S> {
 }
 
 impl<S> Member<S> {
-    fn as_seat(&self) -> Seat {
+    fn as_seat(&self, endpoint: &Arc<Endpoint>) -> Seat {
         Seat {
             stats: Arc::clone(&self.stats),
-            endpoint: Arc::clone(&self.endpoint),
+            endpoint: Arc::clone(endpoint),
         }
     }
 }
 
-/// Whether nothing that a pick or a report shows differs.
-fn same(one: &Endpoint, other: &Endpoint) -> bool {
-    let facts = |endpoint: &Endpoint| {
-        let (zone, region) = (endpoint.zone().cloned(), endpoint.region().cloned());
-        (endpoint.weight(), zone, region, Arc::clone(endpoint.name()))
-    };
-    one.address() == other.address() && facts(one) == facts(other)
+/// Whether a set of them alone has equal weights and one zone.
+fn is_like(one: &Endpoint, other: &Endpoint) -> bool {
+    one.weight() == other.weight() && one.zone() == other.zone()
 }
 
 #[cfg(test)]

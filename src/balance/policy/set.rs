@@ -131,6 +131,19 @@ impl Default for Set {
 }
 
 impl Set {
+    /// The set of these seats, which have the same weight and lie in the same zone.
+    pub(crate) fn of_equals(seats: Chunks<Seat>) -> Self {
+        Self {
+            seats,
+            ..Self::default()
+        }
+    }
+
+    /// Whether its endpoints have the same weight and lie in the same zone.
+    pub(crate) fn is_of_equals(&self) -> bool {
+        self.weights == Weights::Equal && !self.zoned
+    }
+
     /// The set of these seats.
     pub(crate) fn of(seats: Chunks<Seat>) -> Self {
         let weights = Weights::of(seats.iter().map(|seat| seat.endpoint.weight()));

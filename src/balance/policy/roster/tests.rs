@@ -6,6 +6,8 @@ use std::{
 
 use proptest::prelude::{prop, prop_assert, prop_assert_eq, proptest};
 
+use std::{collections::HashMap, net::SocketAddr};
+
 use super::*;
 use crate::balance::{
     config::{Pick, SlowStart},
@@ -86,6 +88,23 @@ fn the_same_answer_again_is_no_change() {
 }
 
 #[test]
+fn the_weights_and_zones_of_a_set_are_known_whatever_changed() {
+    let now = Instant::now();
+    let (mut roster, shared) = (Roster::default(), shared(now));
+    let mut equal = |set: &[(u16, u32)]| {
+        let snapshot = answer(&mut roster, &shared, now, set);
+        snapshot.expect("another set").set.is_of_equals()
+    };
+    assert!(equal(&[(1, 2), (2, 2), (3, 2)]));
+    assert!(equal(&[(1, 2), (4, 2), (3, 2)]));
+    assert!(!equal(&[(1, 2), (4, 5), (3, 2)]));
+    assert!(!equal(&[(1, 3), (4, 5), (3, 2)]));
+    assert!(equal(&[(1, 5), (4, 5)]));
+    assert!(equal(&[(5, 7)]));
+    assert!(!equal(&[(5, 7), (6, 8)]));
+}
+
+#[test]
 fn only_those_that_join_somebody_start_slowly() {
     let now = Instant::now();
     let (mut roster, shared) = (Roster::default(), shared(now));
@@ -160,14 +179,18 @@ proptest! {
     #[test]
     fn the_set_is_what_the_last_answer_says(
         answers in prop::collection::vec(prop::collection::btree_map(1u16..100, 0u32..3, 0..90), 1..12),
+        turns in prop::collection::vec(0usize..90, 12),
     ) {
         let now = Instant::now();
         let (mut roster, shared) = (Roster::default(), shared(now));
         let mut serials: HashMap<u64, u16> = HashMap::new();
         let mut last = None;
-        for set in &answers {
+        for (set, turn) in answers.iter().zip(&turns) {
             let set: Vec<_> = set.iter().map(|(port, weight)| (*port, *weight)).collect();
-            last = answer(&mut roster, &shared, now, &set).or(last);
+            let mut given = set.clone();
+            let by = (*turn).min(set.len());
+            given.rotate_left(by);
+            last = answer(&mut roster, &shared, now, &given).or(last);
             let Some(snapshot) = &last else { continue };
             let served = || set.iter().filter(|(port, _)| *port < 90);
             let weightless = served().all(|(_, weight)| *weight == 0);
