@@ -106,9 +106,7 @@ impl Window {
         let _ = self
             .bucket(epoch)
             .counts
-            .fetch_update(AcqRel, Acquire, |word| {
-                Some(Word::from(word).plus(epoch, one)?.into())
-            });
+            .fetch_update(AcqRel, Acquire, |word| Word::count(word, epoch, one));
     }
 
     fn recent(&self, now: u32) -> impl Iterator<Item = (&Bucket, Word)> {
@@ -147,7 +145,19 @@ impl Word {
         }
     }
 
+    /// The word after one result more; `None` if this bucket already holds newer ones.
+    #[inline(always)]
+    fn count(word: u64, epoch: u32, one: Counts) -> Option<u64> {
+        let before = Self::from(word);
+        if before.epoch == epoch && before.bad < COUNT_MAX && before.good < COUNT_MAX {
+            // Neither count reaches into the next one.
+            return Some(word + (u64::from(one.bad) << COUNT_BITS | u64::from(one.good)));
+        }
+        before.plus(epoch, one).map(u64::from)
+    }
+
     /// One result more; `None` if this bucket already holds newer ones.
+    #[cold]
     fn plus(self, epoch: u32, one: Counts) -> Option<Self> {
         let ahead = self.epoch.wrapping_sub(epoch) & EPOCH_MASK;
         let before = match ahead {

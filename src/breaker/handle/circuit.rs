@@ -36,6 +36,8 @@ use crate::rng::Random;
 #[derive(Clone)]
 pub struct Breaker(Arc<Shared>);
 
+/// On lines of its own: handles are counted beside it, and every permit is one, while all read the state.
+#[repr(align(64))]
 struct Shared {
     machine: Machine,
     random: Random,
