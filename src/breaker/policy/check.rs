@@ -109,7 +109,7 @@ fn breaks(config: &BreakerConfig) -> Result<(), InvalidSetting> {
 fn half_open(config: &BreakerConfig) -> Result<(), InvalidSetting> {
     if !(1..=255).contains(&config.probes) {
         let field = "BreakerConfig::half_open";
-        return Err(InvalidSetting::new(field, config.probes, "1 to 255"));
+        return Err(InvalidSetting::new(field, config.probes, "1 to 255 probes"));
     }
     if let Some(endpoints) = config.min_endpoints
         && !(1..=3).contains(&endpoints)
