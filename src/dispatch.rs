@@ -6,9 +6,7 @@
 //! readiness error comes out of the next `call`, since some callers lose one that `poll_ready` returns.
 
 use std::{
-    fmt,
-    future::Future,
-    mem,
+    fmt, mem,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -17,7 +15,7 @@ use pin_project_lite::pin_project;
 use tower::Service;
 
 use crate::{
-    call::{Call, Joined},
+    call::Call,
     error::{BoxError, Error},
 };
 
@@ -26,23 +24,6 @@ use crate::{
 pub(crate) struct Held<S> {
     inner: S,
     said: Readiness,
-}
-
-/// What a layer knows of a request that may belong to a call.
-pub(crate) trait OfCall {
-    fn call(&self) -> Option<&Call>;
-}
-
-impl OfCall for Joined {
-    fn call(&self) -> Option<&Call> {
-        Some(&self.call)
-    }
-}
-
-impl OfCall for Option<Joined> {
-    fn call(&self) -> Option<&Call> {
-        self.as_ref().map(|joined| &*joined.call)
-    }
 }
 
 #[derive(Debug, Default)]
@@ -85,47 +66,35 @@ impl<S> Held<S> {
         }
     }
 
-    /// Calls the held instance if it was ready, else moves it into the future and leaves a clone behind; tells the call,
-    /// if there is one, whether the request waits here or was handed on.
+    /// The held instance if it was ready, to be called at once; else the request is to be [parked](Self::parked). Tells
+    /// the call, if there is one, whether the request waits here or was handed on.
     ///
-    /// `future` is what the layer makes of it; handed in, so that each outcome is put into its place at once and not
-    /// first into one that fits all of them: these are the largest things there are.
+    /// The layer itself calls, and builds its future where that is returned to: requests and futures are the largest
+    /// things there are, and each function that they are handed to moves them once more.
     #[inline(always)]
-    pub(crate) fn call_for<R, C, F>(
-        &mut self,
-        request: R,
-        context: C,
-        future: impl FnOnce(Dispatch<S, R>, C) -> F,
-    ) -> F
-    where
-        S: Service<R> + Clone,
-        C: OfCall,
-    {
-        match mem::take(&mut self.said) {
-            Readiness::Ready => {
-                // Told before the inner service is called: a layer in there that waits says so itself.
-                if let Some(call) = context.call() {
-                    call.handed_on();
-                }
-                let running = self.inner.call(request);
-                future(Dispatch::Running { future: running }, context)
+    pub(crate) fn ready(&mut self, call: Option<&Call>) -> Option<&mut S> {
+        if !matches!(self.said, Readiness::Ready) {
+            if let Some(call) = call {
+                call.holding();
             }
-            said => {
-                if let Some(call) = context.call() {
-                    call.holding();
-                }
-                let dispatch = self.parked(said, request);
-                future(dispatch, context)
-            }
+            return None;
         }
+        self.said = Readiness::Unknown;
+        // Told before the inner service is called: a layer in there that waits says so itself.
+        if let Some(call) = call {
+            call.handed_on();
+        }
+        Some(&mut self.inner)
     }
 
+    /// The request waits beside the held instance, of which a clone is left behind; or fails as that did.
     #[cold]
-    fn parked<R>(&mut self, said: Readiness, request: R) -> Dispatch<S, R>
+    #[inline(never)]
+    pub(crate) fn parked<R>(&mut self, request: R) -> Dispatch<S, R>
     where
         S: Service<R> + Clone,
     {
-        if let Readiness::Failed(error) = said {
+        if let Readiness::Failed(error) = mem::take(&mut self.said) {
             return Dispatch::Failed { error };
         }
         let clone = self.inner.clone();
@@ -172,6 +141,11 @@ where
     S: Service<R>,
 {
     /// Waits for this service's readiness, then calls it.
+    #[inline(always)]
+    pub(crate) const fn running(future: S::Future) -> Self {
+        Self::Running { future }
+    }
+
     pub(crate) fn waiting(service: S, request: R) -> Self {
         Self::Waiting {
             parked: Box::new(Parked { service, request }),
@@ -187,6 +161,10 @@ where
     }
 
     /// Whether the service has not been called yet.
+    const fn is_running(&self) -> bool {
+        matches!(self, Self::Running { .. })
+    }
+
     pub(crate) const fn is_waiting(&self) -> bool {
         matches!(self, Self::Waiting { .. })
     }
@@ -197,26 +175,48 @@ where
     S: Service<R>,
     S::Error: Into<BoxError>,
 {
-    /// Polls, and keeps the call told whether the request waits here or was handed on.
+    /// The service's own future, once there is one; keeps the call, if there is one, told whether the request waits here
+    /// or was handed on.
+    ///
+    /// The layer polls it itself and looks at its answer where that came, since each place that an answer passes
+    /// through is one more copy of it.
     #[inline(always)]
-    pub(crate) fn poll_for(
+    pub(crate) fn poll_running(
         mut self: Pin<&mut Self>,
-        call: &Call,
+        call: Option<&Call>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<S::Response, Error>> {
-        if self.is_waiting() {
-            call.handed_on();
-            let begun = self.as_mut().poll_begin(cx);
-            if self.is_waiting() {
-                call.holding();
-            }
-            ready!(begun)?;
+    ) -> Poll<Result<Pin<&mut S::Future>, Error>> {
+        if !self.is_running() {
+            ready!(self.as_mut().poll_start(call, cx))?;
         }
-        self.poll(cx)
+        match self.project() {
+            DispatchProj::Running { future } => Poll::Ready(Ok(future)),
+            _ => polled_after_end(),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn poll_start(
+        mut self: Pin<&mut Self>,
+        call: Option<&Call>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>> {
+        if !self.is_waiting() {
+            return Poll::Ready(Err(self.failed()));
+        }
+        let Some(call) = call else {
+            return self.poll_begin(cx);
+        };
+        call.handed_on();
+        let begun = self.as_mut().poll_begin(cx);
+        if self.is_waiting() {
+            call.holding();
+        }
+        begun
     }
 
     /// Calls the service once it is ready.
-    #[cold]
     fn poll_begin(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         if let DispatchProj::Waiting { parked } = self.as_mut().project() {
             ready!(parked.service.poll_ready(cx)).map_err(not_sent)?;
@@ -231,7 +231,6 @@ where
     }
 
     /// What is left where nothing runs.
-    #[cold]
     fn failed(self: Pin<&mut Self>) -> Error {
         match self.project_replace(Self::Gone) {
             DispatchOwned::Failed { error } => error,
@@ -240,29 +239,17 @@ where
     }
 }
 
-impl<S, R> Future for Dispatch<S, R>
-where
-    S: Service<R>,
-    S::Error: Into<BoxError>,
-{
-    type Output = Result<S::Response, Error>;
-
-    #[inline(always)]
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if self.is_waiting() {
-            ready!(self.as_mut().poll_begin(cx))?;
-        }
-        match self.as_mut().project() {
-            DispatchProj::Running { future } => future.poll(cx).map_err(Error::from_inner),
-            _ => Poll::Ready(Err(self.failed())),
-        }
-    }
-}
-
 /// For a future that is polled once more after it was ready, as no executor does: to be pending would be to hang.
 #[cold]
 pub(crate) fn polled_after_end() -> ! {
     panic!("a call was polled after its end")
+}
+
+/// An error of the service below.
+#[cold]
+#[inline(never)]
+pub(crate) fn failed(error: impl Into<BoxError>) -> Error {
+    Error::from_inner(error)
 }
 
 /// An error of readiness: nothing was sent.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Buf;
-use http::HeaderMap;
+use http::{HeaderMap, Response};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
@@ -65,37 +65,33 @@ pin_project! {
 }
 
 impl<B, G> Guarded<B, G> {
-    /// Wraps a body that may have a guard.
-    pub(crate) fn maybe(body: B, mut guard: Option<G>) -> Self
+    /// The response, whose body may have a guard.
+    #[inline(always)]
+    pub(crate) fn maybe(response: Response<B>, mut guard: Option<G>) -> Response<Self>
     where
         B: Body,
         G: Settle,
     {
-        if body.is_end_stream()
+        if response.body().is_end_stream()
             && let Some(mut guard) = guard.take()
         {
             guard.on_end(End::Complete { trailers: None });
         }
-        Self {
-            body: Some(body),
-            guard,
-        }
+        Self::of(response, guard)
     }
 
-    /// Wraps what may not even be a body; the guard learns of its end only when it is polled.
-    pub(crate) const fn of(body: B, guard: Option<G>) -> Self {
-        Self {
+    /// The response, whose body may not even be one; the guard learns of its end only when it is polled.
+    #[inline(always)]
+    pub(crate) fn of(response: Response<B>, guard: Option<G>) -> Response<Self> {
+        response.map(|body| Self {
             body: Some(body),
             guard,
-        }
+        })
     }
 
-    /// Wraps a body that nothing watches, where the type has to be the same.
-    pub(crate) const fn unguarded(body: B) -> Self {
-        Self {
-            body: Some(body),
-            guard: None,
-        }
+    /// The response with a body that nothing watches, where the type has to be the same.
+    pub(crate) fn unguarded(response: Response<B>) -> Response<Self> {
+        Self::of(response, None)
     }
 
     /// The body within; `None` once a limit has cut it off.

@@ -120,7 +120,7 @@ where
                     return Poll::Ready(match ready!(future.poll(cx)) {
                         Ok(response) => {
                             attempt.answered(&response, open);
-                            Ok(response.map(|body| Guarded::maybe(body, hold.take())))
+                            Ok(Guarded::maybe(response, hold.take()))
                         }
                         Err(error) => {
                             let error = attempt.failed(Error::from_inner(error), open);

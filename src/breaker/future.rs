@@ -11,7 +11,7 @@ use tower::Service;
 use super::body::Trial;
 use crate::call::Joined;
 use crate::clock;
-use crate::dispatch::Dispatch;
+use crate::dispatch::{Dispatch, failed};
 use crate::error::{BoxError, Error};
 use crate::guarded::Guarded;
 
@@ -37,6 +37,7 @@ impl<S, R> ResponseFuture<S, R>
 where
     S: Service<R>,
 {
+    #[inline(always)]
     pub(crate) const fn new(
         dispatch: Dispatch<S, R>,
         trial: Trial,
@@ -70,26 +71,31 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let _scope = clock::enter();
         let this = self.project();
-        let answer = match this.joined {
-            Some(joined) => ready!(this.dispatch.poll_for(&joined.call, cx)),
-            None => ready!(this.dispatch.poll(cx)),
+        let call = this.joined.as_ref().map(|joined| &*joined.call);
+        let error = match ready!(this.dispatch.poll_running(call, cx)) {
+            Ok(future) => match ready!(future.poll(cx)) {
+                Ok(response) => {
+                    let settles = |trial: &mut Trial| !trial.answered(&response);
+                    if this.trial.as_mut().is_some_and(settles) {
+                        *this.trial = None;
+                    }
+                    return Poll::Ready(Ok(Guarded::maybe(response, this.trial.take())));
+                }
+                Err(error) => failed(error),
+            },
+            Err(error) => error,
         };
-        Poll::Ready(match answer {
-            Ok(response) => {
-                let settles = |trial: &mut Trial| !trial.answered(&response);
-                if this.trial.as_mut().is_some_and(settles) {
-                    *this.trial = None;
-                }
-                Ok(response.map(|body| Guarded::maybe(body, this.trial.take())))
-            }
-            Err(error) => Err(match this.trial.take() {
-                Some(trial) => {
-                    let opened = |joined: &Joined| joined.opened.is_some();
-                    trial.failed(error, this.joined.as_ref().is_some_and(opened))
-                }
-                None => error,
-            }),
-        })
+        Poll::Ready(Err(judged(error, this.trial.take(), this.joined.as_ref())))
+    }
+}
+
+/// Tells the circuit, if it let the call through.
+#[cold]
+fn judged(error: Error, trial: Option<Trial>, joined: Option<&Joined>) -> Error {
+    let opened = |joined: &Joined| joined.opened.is_some();
+    match trial {
+        Some(trial) => trial.failed(error, joined.is_some_and(opened)),
+        None => error,
     }
 }
 

@@ -11,7 +11,7 @@ use super::future::ResponseFuture;
 use super::handle::Breaker;
 use crate::call::{self, Attempt, Joined};
 use crate::clock;
-use crate::dispatch::Held;
+use crate::dispatch::{Dispatch, Held};
 use crate::error::{BoxError, Error};
 use crate::guarded::Guarded;
 
@@ -91,9 +91,15 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let _scope = clock::enter();
         match self.admit(&mut request) {
-            Ok((trial, joined)) => self.held.call_for(request, joined, |dispatch, joined| {
-                ResponseFuture::new(dispatch, trial, joined)
-            }),
+            Ok((trial, joined)) => {
+                match self.held.ready(joined.as_ref().map(|joined| &*joined.call)) {
+                    Some(inner) => {
+                        let dispatch = Dispatch::running(inner.call(request));
+                        ResponseFuture::new(dispatch, trial, joined)
+                    }
+                    None => ResponseFuture::new(self.held.parked(request), trial, joined),
+                }
+            }
             Err(error) => {
                 self.held.release();
                 ResponseFuture::refused(error)

@@ -2,7 +2,7 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use pin_project_lite::pin_project;
@@ -11,7 +11,7 @@ use tower::Service;
 use crate::{
     call::Joined,
     clock,
-    dispatch::Dispatch,
+    dispatch::{Dispatch, failed},
     error::{BoxError, Error},
 };
 
@@ -34,6 +34,7 @@ impl<S, R> KeyFuture<S, R>
 where
     S: Service<R>,
 {
+    #[inline(always)]
     pub(crate) fn new(dispatch: Dispatch<S, R>, joined: Joined) -> Self {
         Self {
             dispatch,
@@ -61,9 +62,13 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let _scope = clock::enter();
         let this = self.project();
-        match this.joined {
-            Some(joined) => this.dispatch.poll_for(&joined.call, cx),
-            None => this.dispatch.poll(cx),
+        let call = this.joined.as_ref().map(|joined| &*joined.call);
+        match ready!(this.dispatch.poll_running(call, cx)) {
+            Ok(future) => match ready!(future.poll(cx)) {
+                Ok(response) => Poll::Ready(Ok(response)),
+                Err(error) => Poll::Ready(Err(failed(error))),
+            },
+            Err(error) => Poll::Ready(Err(error)),
         }
     }
 }

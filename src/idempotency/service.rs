@@ -16,7 +16,7 @@ use super::{
 use crate::{
     call::{self, Call, IdempotencyKey, InvalidKey, Joined},
     clock,
-    dispatch::Held,
+    dispatch::{Dispatch, Held},
     error::{BoxError, Error, ErrorKind, InvalidSetting},
     rng::KeySource,
 };
@@ -56,7 +56,10 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let _scope = clock::enter();
         match self.keyring.admit(&mut request) {
-            Ok(joined) => self.held.call_for(request, joined, KeyFuture::new),
+            Ok(joined) => match self.held.ready(Some(&joined.call)) {
+                Some(inner) => KeyFuture::new(Dispatch::running(inner.call(request)), joined),
+                None => KeyFuture::new(self.held.parked(request), joined),
+            },
             Err(error) => {
                 self.held.release();
                 KeyFuture::refused(error)

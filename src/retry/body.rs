@@ -28,10 +28,10 @@ impl Tally {
     /// What the head of a call's answer has left to its body.
     pub(super) fn of<B>(
         policy: &RetryPolicy,
-        response: Option<&Response<B>>,
+        response: &Response<B>,
         verdict: &Verdict,
     ) -> Option<Self> {
-        let awaited = policy.awaited(response?, verdict)?;
+        let awaited = policy.awaited(response, verdict)?;
         Some(Self::new(policy, awaited))
     }
 

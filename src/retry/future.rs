@@ -17,9 +17,9 @@ use super::{
 };
 use crate::{
     call::{Call, Deadline, Joined, attach, find, set_attempt},
-    classify::{Credit, Verdict},
+    classify::Verdict,
     clock::{self, LazyTimer},
-    dispatch::{Dispatch, OfCall, polled_after_end},
+    dispatch::{Dispatch, failed, polled_after_end},
     error::{BoxError, Error, ErrorKind},
     guarded::Guarded,
     replay::Replay,
@@ -75,6 +75,7 @@ impl<S, B> ResponseFuture<S, B>
 where
     S: Service<Request<B>>,
 {
+    #[inline(always)]
     pub(crate) fn new(dispatch: Dispatch<S, Request<B>>, calling: Calling<S, B>) -> Self {
         Self {
             state: State::Attempt { dispatch },
@@ -118,44 +119,39 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let _scope = clock::enter();
         let mut this = self.project();
-        let polled = loop {
+        loop {
             let Some(calling) = this.calling.as_mut() else {
-                let StateProj::Attempt { dispatch } = this.state.project() else {
-                    polled_after_end();
-                };
-                let answer = ready!(match this.owned {
-                    Some(call) => dispatch.poll_for(call, cx),
-                    None => dispatch.poll(cx),
-                });
-                return Poll::Ready(answer.map(|response| response.map(Guarded::unguarded)));
+                return poll_through(this.state, this.owned.as_deref(), cx);
             };
-            match this.state.as_mut().project() {
+            let step = match this.state.as_mut().project() {
                 StateProj::Attempt { dispatch } => {
-                    let Poll::Ready(mut answer) = dispatch.poll_for(calling.attempts.call(), cx)
-                    else {
-                        ready!(this.timer.poll_until(calling.own_limit(), cx));
-                        // First what runs below: it tells the call how far it got.
-                        this.state.set(State::GONE);
-                        break Err(calling.overdue(clock::now()));
-                    };
-                    if answer.is_err() {
-                        // It may hold the rest of a request body that is to be sent again.
-                        this.state.set(State::GONE);
-                    }
-                    match calling.ended(&answer) {
-                        Step::Return(verdict, told) => {
-                            let head = answer.as_ref().ok();
-                            let tally = Tally::of(&calling.shared.policy, head, &verdict);
-                            if told {
-                                answer = calling.with_report(answer, &verdict);
+                    let error = match dispatch.poll_running(Some(calling.call()), cx) {
+                        Poll::Ready(Ok(future)) => match future.poll(cx) {
+                            Poll::Ready(Ok(response)) => {
+                                let verdict = calling.verdict(&response);
+                                if calling.attempts.is_plain_success(&verdict) {
+                                    let tally = calling.succeeded(&response, &verdict);
+                                    *this.calling = None;
+                                    return Poll::Ready(Ok(Guarded::of(response, tally)));
+                                }
+                                Err(calling.ended(Ok(response), &verdict))
                             }
-                            let tallied = |body| Guarded::of(body, tally);
-                            break answer.map(|response| response.map(tallied));
-                        }
-                        Step::BackOff(until) => {
-                            // The answer goes before the wait, and with it its connection.
-                            drop(answer);
-                            this.state.set(State::BackingOff { until });
+                            Poll::Ready(Err(error)) => Ok(Some(failed(error))),
+                            Poll::Pending => Ok(None),
+                        },
+                        Poll::Ready(Err(error)) => Ok(Some(error)),
+                        Poll::Pending => Ok(None),
+                    };
+                    match error {
+                        Err(step) => step,
+                        Ok(error) => {
+                            if error.is_none() {
+                                ready!(this.timer.poll_until(calling.own_limit(), cx));
+                            }
+                            // First what runs below: it tells the call how far it got, and it may hold the rest of a
+                            // request body that is to be sent again.
+                            this.state.set(State::GONE);
+                            calling.failed(error)
                         }
                     }
                 }
@@ -164,21 +160,48 @@ where
                         ready!(this.timer.poll_until(until, cx));
                     }
                     match calling.again() {
-                        Ok(dispatch) => this.state.set(State::Attempt { dispatch }),
-                        Err(error) => break Err(error),
+                        Ok(dispatch) => {
+                            this.state.set(State::Attempt { dispatch });
+                            continue;
+                        }
+                        Err(error) => Step::Return(Err(error)),
                     }
                 }
+            };
+            match step {
+                Step::BackOff(until) => this.state.set(State::BackingOff { until }),
+                Step::Return(answer) => {
+                    // The call is over: the copy of the request goes now, not with the future.
+                    *this.calling = None;
+                    return Poll::Ready(answer);
+                }
             }
-        };
-        // The call is over: the copy of the request goes now, not with the future.
-        *this.calling = None;
-        Poll::Ready(polled)
+        }
     }
 }
 
-enum Step {
-    /// The answer is the call's, with this verdict; and whether it has a story to tell.
-    Return(Verdict, bool),
+/// Polls a call that is not retried here.
+#[cold]
+fn poll_through<S, B, RB>(
+    state: Pin<&mut State<S, Request<B>>>,
+    call: Option<&Call>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Response<Guarded<RB, Tally>>, Error>>
+where
+    S: Service<Request<B>, Response = Response<RB>>,
+    S::Error: Into<BoxError>,
+{
+    let StateProj::Attempt { dispatch } = state.project() else {
+        polled_after_end();
+    };
+    let answer = ready!(ready!(dispatch.poll_running(call, cx))?.poll(cx));
+    Poll::Ready(answer.map(Guarded::unguarded).map_err(failed))
+}
+
+/// What follows an attempt.
+enum Step<RB> {
+    /// This answer is the call's.
+    Return(Result<Response<Guarded<RB, Tally>>, Error>),
     BackOff(Option<Deadline>),
 }
 
@@ -189,12 +212,6 @@ pub(crate) struct Calling<S, B> {
     attempts: Attempts,
     /// None if there will be no second attempt.
     kept: Option<Kept<B>>,
-}
-
-impl<S, B> OfCall for Calling<S, B> {
-    fn call(&self) -> Option<&Call> {
-        Some(self.attempts.call())
-    }
 }
 
 impl<S, B: Replay + 'static> Calling<S, B> {
@@ -213,6 +230,10 @@ impl<S, B: Replay + 'static> Calling<S, B> {
             shared,
             attempts,
         }
+    }
+
+    pub(crate) fn call(&self) -> &Call {
+        self.attempts.call()
     }
 
     /// How much of its body is to be recorded, since it could not be copied.
@@ -257,63 +278,69 @@ impl<S, B: Replay + 'static> Calling<S, B> {
         Ok(Dispatch::waiting(self.shared.pristine.clone(), request))
     }
 
-    /// What follows this answer.
-    fn ended<RB>(&mut self, answer: &Result<Response<RB>, Error>) -> Step {
-        let policy = &self.shared.policy;
-        let verdict = match answer {
-            Ok(response) => policy.settings().classifier.head(response, clock::wall),
-            Err(error) => policy.settings().classifier.error(error),
-        };
-        let credit = policy.credit(answer.as_ref().ok(), &verdict);
-        if !self.attempts.is_plain_success(&verdict) {
-            return self.told(answer, verdict, credit);
-        }
-        self.attempts
-            .succeeded(policy, &verdict, credit, clock::recent);
-        Step::Return(verdict, false)
+    fn verdict<RB>(&self, response: &Response<RB>) -> Verdict {
+        let classifier = &self.shared.policy.settings().classifier;
+        classifier.head(response, clock::wall)
     }
 
-    /// Adds this answer to the call's story, of which it may be the end.
+    /// The first attempt did its work; what is left to the end of the body.
+    fn succeeded<RB>(&self, response: &Response<RB>, verdict: &Verdict) -> Option<Tally> {
+        let policy = &self.shared.policy;
+        let credit = policy.credit(Some(response), verdict);
+        self.attempts
+            .succeeded(policy, verdict, credit, clock::recent);
+        Tally::of(policy, response, verdict)
+    }
+
+    /// What follows an attempt that failed, or that is cut off where there is no error.
     #[cold]
-    fn told<RB>(
-        &mut self,
-        answer: &Result<Response<RB>, Error>,
-        verdict: Verdict,
-        credit: Credit,
-    ) -> Step {
+    #[inline(never)]
+    fn failed<RB>(&mut self, error: Option<Error>) -> Step<RB> {
+        let Some(error) = error else {
+            return Step::Return(Err(self.overdue(clock::now())));
+        };
+        let verdict = self.shared.policy.settings().classifier.error(&error);
+        self.ended(Err(error), &verdict)
+    }
+
+    /// Adds this answer to the call's story, of which it may be the end. If it is not, it goes before the wait, and
+    /// with it its connection.
+    #[cold]
+    #[inline(never)]
+    fn ended<RB>(&mut self, answer: Result<Response<RB>, Error>, verdict: &Verdict) -> Step<RB> {
         let now = clock::recent();
         let (policy, replayable) = (&self.shared.policy, self.replayable(answer.is_ok()));
         let classifier = &policy.settings().classifier;
-        let how = match answer {
+        let how = match &answer {
             Ok(response) => How::Answer(response.status(), classifier.answer(response)),
             Err(error) => How::Error(error.kind(), classifier.outcome(error)),
         };
         let ending = Ending {
             how,
-            verdict,
-            credit,
+            verdict: *verdict,
+            credit: policy.credit(answer.as_ref().ok(), verdict),
             replayable,
         };
         let unit = policy.settings().random.unit();
         match self.attempts.ended(policy, &ending, now, unit) {
             Next::Again => Step::BackOff(None),
             Next::AgainAfter(wait) => Step::BackOff(Some(Deadline::after(now, wait))),
-            Next::Final => Step::Return(verdict, true),
+            Next::Final => Step::Return(self.with_report(answer, verdict)),
         }
     }
 
     /// Puts the story into an answer that has one.
-    #[cold]
     fn with_report<RB>(
         &self,
         answer: Result<Response<RB>, Error>,
         verdict: &Verdict,
-    ) -> Result<Response<RB>, Error> {
+    ) -> Result<Response<Guarded<RB, Tally>>, Error> {
         let report = self.attempts.report(clock::recent());
         match answer {
             Ok(mut response) => {
+                let tally = Tally::of(&self.shared.policy, &response, verdict);
                 response.extensions_mut().insert(report);
-                Ok(response)
+                Ok(Guarded::of(response, tally))
             }
             // The classifier may know better than the error that it was not sent.
             Err(error) => Err(error

@@ -20,7 +20,7 @@ use crate::{
     call::{self, Call, CallPolicy, Deadline, Joined, Outcome},
     classify::{Classifier, Credit, Evidence, Verdict},
     clock::{self, LazyTimer},
-    dispatch::{Held, polled_after_end},
+    dispatch::{Dispatch, Held, polled_after_end},
     error::{BoxError, Error, ErrorKind},
     guarded::Guarded,
     replay::Replay,
@@ -75,9 +75,11 @@ where
             }
         };
         if !joined.call.claim_retry() {
-            return self
-                .held
-                .call_for(request, joined, ResponseFuture::passed_through);
+            let dispatch = match self.held.ready(Some(&joined.call)) {
+                Some(inner) => Dispatch::running(inner.call(request)),
+                None => self.held.parked(request),
+            };
+            return ResponseFuture::passed_through(dispatch, joined);
         }
         let now = clock::recent();
         if joined.call.deadline().has_passed(now) {
@@ -90,7 +92,10 @@ where
             request = calling.record(request, limit);
         }
         calling.stamp(&mut request, now);
-        self.held.call_for(request, calling, ResponseFuture::new)
+        match self.held.ready(Some(calling.call())) {
+            Some(inner) => ResponseFuture::new(Dispatch::running(inner.call(request)), calling),
+            None => ResponseFuture::new(self.held.parked(request), calling),
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use super::{body::BodyLimit, config::Limits, policy};
 use crate::{
     call::{Call, Deadline, DeadlineHeader, Disposition, Joined, Opened, gave_up},
     clock::{self, LazyTimer},
-    dispatch::{Dispatch, OfCall},
+    dispatch::{Dispatch, failed},
     error::{BoxError, Error, ErrorKind},
     guarded::Guarded,
 };
@@ -42,6 +42,7 @@ impl<S, R> DeadlineFuture<S, R>
 where
     S: Service<R>,
 {
+    #[inline(always)]
     pub(crate) fn new(dispatch: Dispatch<S, R>, joined: Joined, limits: Limits) -> Self {
         Self {
             dispatch,
@@ -75,18 +76,27 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let _scope = clock::enter();
         let mut this = self.project();
-        let Some(Joined { call, .. }) = this.joined else {
-            return this
-                .dispatch
-                .poll(cx)
-                .map_ok(|response| response.map(Guarded::unguarded));
-        };
-        if let Poll::Ready(answer) = this.dispatch.as_mut().poll_for(call, cx) {
-            let timer = std::mem::take(this.timer);
-            let limit = BodyLimit::new(call, this.limits, timer);
-            let limited = |body| Guarded::maybe(body, limit);
-            return Poll::Ready(answer.map(|response| response.map(limited)));
+        let call = this.joined.as_ref().map(|joined| &joined.call);
+        match this
+            .dispatch
+            .as_mut()
+            .poll_running(call.map(|call| &**call), cx)
+        {
+            Poll::Ready(Ok(future)) => match future.poll(cx) {
+                Poll::Ready(Ok(response)) => {
+                    let timer = std::mem::take(this.timer);
+                    let limit = call.and_then(|call| BodyLimit::new(call, this.limits, timer));
+                    return Poll::Ready(Ok(Guarded::maybe(response, limit)));
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(failed(error))),
+                Poll::Pending => {}
+            },
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Pending => {}
         }
+        let Some(call) = call else {
+            return Poll::Pending;
+        };
         if this.limits.covered && !this.dispatch.is_waiting() {
             return Poll::Pending;
         }
@@ -125,12 +135,6 @@ pub(crate) struct Told {
     pub(crate) until: Deadline,
 }
 
-impl OfCall for Terms {
-    fn call(&self) -> Option<&Call> {
-        self.call.as_deref()
-    }
-}
-
 impl Terms {
     /// Says how much time is left now, if the other side is to know.
     pub(crate) fn tell<B>(&self, request: &mut Request<B>) {
@@ -143,14 +147,18 @@ impl Terms {
         }
     }
 
-    /// The end of the attempt, if an answer only echoes it.
-    fn echoed<B>(&self, answer: &Result<Response<B>, Error>) -> Option<Error> {
+    /// An error of the service below, or the end of the attempt that it only echoes.
+    #[cold]
+    #[inline(never)]
+    fn failed(&self, error: impl Into<BoxError>) -> Error {
+        let error = Error::from_inner(error);
+        self.echoed(|| error.may_have_happened()).unwrap_or(error)
+    }
+
+    /// The end of the attempt, if an answer that says `over` only echoes it.
+    fn echoed(&self, over: impl FnOnce() -> bool) -> Option<Error> {
         let (told, started) = self.told.as_ref().zip(self.started)?;
-        let over = match answer {
-            Ok(head) => gave_up(head.status(), head.headers()),
-            Err(error) => error.may_have_happened(),
-        };
-        if !over {
+        if !over() {
             return None;
         }
         let bound = self.bound(started);
@@ -203,6 +211,7 @@ impl<S, R> AttemptFuture<S, R>
 where
     S: Service<R>,
 {
+    #[inline(always)]
     pub(crate) fn new(dispatch: Dispatch<S, R>, terms: Terms) -> Self {
         Self {
             dispatch,
@@ -231,15 +240,21 @@ where
         if let Some(request) = this.dispatch.as_mut().held() {
             this.terms.tell(request);
         }
-        let answer = match &this.terms.call {
-            Some(call) => this.dispatch.as_mut().poll_for(call, cx),
-            None => this.dispatch.as_mut().poll(cx),
-        };
-        if let Poll::Ready(ended) = &answer {
-            return match this.terms.echoed(ended) {
-                Some(error) => Poll::Ready(Err(error)),
-                None => answer,
-            };
+        let call = this.terms.call.as_deref();
+        match this.dispatch.as_mut().poll_running(call, cx) {
+            Poll::Ready(Ok(future)) => match future.poll(cx) {
+                Poll::Ready(Ok(response)) => {
+                    let gave_up = || gave_up(response.status(), response.headers());
+                    return match this.terms.echoed(gave_up) {
+                        Some(error) => Poll::Ready(Err(error)),
+                        None => Poll::Ready(Ok(response)),
+                    };
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(this.terms.failed(error))),
+                Poll::Pending => {}
+            },
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(this.terms.failed(error))),
+            Poll::Pending => {}
         }
         let started = *this.terms.started.get_or_insert_with(clock::recent);
         let bound = this.terms.bound(started);

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     call::{self, Call, Deadline, DeadlineHeader, Disposition, Joined},
     clock::{self, LazyTimer},
-    dispatch::{Held, polled_after_end},
+    dispatch::{Dispatch, Held, polled_after_end},
     error::{BoxError, Error, ErrorKind},
     guarded::Guarded,
 };
@@ -86,9 +86,13 @@ where
         match self.admit(&mut request) {
             Ok(joined) => {
                 let limits = self.limits;
-                self.held.call_for(request, joined, |dispatch, joined| {
-                    DeadlineFuture::new(dispatch, joined, limits)
-                })
+                match self.held.ready(Some(&joined.call)) {
+                    Some(inner) => {
+                        let dispatch = Dispatch::running(inner.call(request));
+                        DeadlineFuture::new(dispatch, joined, limits)
+                    }
+                    None => DeadlineFuture::new(self.held.parked(request), joined, limits),
+                }
             }
             Err(error) => {
                 self.held.release();
@@ -191,7 +195,10 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let _scope = clock::enter();
         match self.admit(&mut request) {
-            Ok(terms) => self.held.call_for(request, terms, AttemptFuture::new),
+            Ok(terms) => match self.held.ready(terms.call.as_deref()) {
+                Some(inner) => AttemptFuture::new(Dispatch::running(inner.call(request)), terms),
+                None => AttemptFuture::new(self.held.parked(request), terms),
+            },
             Err(error) => {
                 self.held.release();
                 AttemptFuture::refused(error)
