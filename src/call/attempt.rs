@@ -21,6 +21,11 @@ pub(crate) struct Attempt {
 /// The facts of the attempt that this request is; those of a call that is over are ignored.
 pub(crate) fn attempt<B: 'static>(request: &Request<B>) -> Option<Attempt> {
     find(request)?;
+    stamp_of(request)
+}
+
+/// The same for a request whose call is known to live.
+pub(crate) fn stamp_of<B: 'static>(request: &Request<B>) -> Option<Attempt> {
     match (request.body() as &dyn Any).downcast_ref::<Body>() {
         Some(body) => body.attempt(),
         None => request.extensions().get().copied(),

@@ -1,6 +1,6 @@
 use std::{
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -38,13 +38,14 @@ pub struct Call {
     lasting: Span,
     slow_time: Span,
     key: OnceLock<Option<CallKey>>,
-    confinement: OnceLock<Confinement>,
+    confinement: OnceLock<Box<Confinement>>,
     attempt: AtomicU32,
     attempt_started: AtomicU64,
     stage: AtomicU8,
     worst: AtomicU8,
     picks: Picks,
-    story: Mutex<Story>,
+    /// Boxed, as is the confinement: a call that succeeds at once carries no room for them.
+    story: Mutex<Option<Box<Story>>>,
 }
 
 /// Where the present attempt stands.
@@ -61,16 +62,28 @@ struct Story {
 
 impl Call {
     pub(crate) fn new(policy: CallPolicy, started: Instant) -> Self {
+        Self::within(policy, started, Deadline::NEVER)
+    }
+
+    /// A call that ends by the deadline of its policy, and by that of the incoming call that it serves.
+    // Inlined, so that it is built where it stays.
+    #[inline(always)]
+    pub(crate) fn within(policy: CallPolicy, started: Instant, inherited: Deadline) -> Self {
+        let deadline = Span::of(inherited.remaining(started));
+        if let Some(given) = policy.deadline_given() {
+            deadline.shorten(given);
+        }
+        let lasting = deadline.clone();
         Self {
             policy,
             started,
-            inherits: false,
+            inherits: inherited != Deadline::NEVER,
             live: AtomicBool::new(true),
             committed: AtomicBool::new(false),
             retried: AtomicBool::new(false),
             stalled: AtomicBool::new(false),
-            deadline: Span::default(),
-            lasting: Span::default(),
+            deadline,
+            lasting,
             slow_time: Span::default(),
             key: OnceLock::new(),
             confinement: OnceLock::new(),
@@ -81,18 +94,6 @@ impl Call {
             picks: Picks::default(),
             story: Mutex::default(),
         }
-    }
-
-    /// A call that ends by the deadline of its policy, and by that of the incoming call that it serves.
-    pub(crate) fn within(policy: CallPolicy, started: Instant, inherited: Deadline) -> Self {
-        let given = policy.deadline_given();
-        let given = given.map_or(Deadline::NEVER, |given| Deadline::after(started, given));
-        let call = Self {
-            inherits: inherited != Deadline::NEVER,
-            ..Self::new(policy, started)
-        };
-        call.set_deadline(given.earliest(inherited));
-        call
     }
 
     /// What the caller asked for this call.
@@ -110,14 +111,34 @@ impl Call {
         self.deadline.from(self.started)
     }
 
-    pub(crate) fn set_deadline(&self, deadline: Deadline) {
-        self.set_deadlines(deadline, deadline);
+    /// How long it may take in all, from its start.
+    pub(crate) fn length(&self) -> Option<Duration> {
+        self.deadline.get()
     }
 
-    /// The call has this deadline, and the one that is lasting from its commit point on.
-    pub(crate) fn set_deadlines(&self, deadline: Deadline, lasting: Deadline) {
-        self.deadline.set(deadline.remaining(self.started));
-        self.lasting.set(lasting.remaining(self.started));
+    pub(crate) fn set_deadline(&self, deadline: Deadline) {
+        let length = deadline.remaining(self.started);
+        self.deadline.set(length);
+        self.lasting.set(length);
+    }
+
+    /// The call takes no longer than this, and from its commit point on no longer than the lasting length.
+    pub(crate) fn shorten(&self, length: Duration, lasting: Duration) {
+        self.deadline.shorten(length);
+        self.lasting.shorten(lasting);
+    }
+
+    /// Whether no time is left at `now`.
+    pub(crate) fn is_over(&self, now: Instant) -> bool {
+        self.deadline.is_over(self.elapsed(now))
+    }
+
+    /// How long it has run; mostly asked with the very instant of its start, which takes no subtraction.
+    fn elapsed(&self, now: Instant) -> Duration {
+        if now == self.started {
+            return Duration::ZERO;
+        }
+        now.saturating_duration_since(self.started)
     }
 
     /// The deadline that holds for a response that streams.
@@ -130,6 +151,14 @@ impl Call {
         match self.is_committed() {
             true => self.lasting_deadline(),
             false => self.deadline(),
+        }
+    }
+
+    /// Whether the response body has a deadline.
+    pub(crate) fn limits_body(&self) -> bool {
+        match self.is_committed() {
+            true => self.lasting.get().is_some(),
+            false => self.deadline.get().is_some(),
         }
     }
 
@@ -195,12 +224,12 @@ impl Call {
 
     /// From now on every attempt stays there; the first word counts.
     pub(crate) fn confine(&self, place: Confinement) {
-        self.confinement.get_or_init(|| place);
+        self.confinement.get_or_init(|| Box::new(place));
     }
 
     /// Where attempts have to stay, if anybody said so.
     pub(crate) fn confinement(&self) -> Option<&Confinement> {
-        self.confinement.get()
+        self.confinement.get().map(|place| &**place)
     }
 
     /// Whether the layer that opened this call still works on it.
@@ -230,7 +259,7 @@ impl Call {
     pub(crate) fn begin_attempt(&self, number: u32, now: Instant) {
         self.attempt.store(number, Relaxed);
         self.attempt_started
-            .store(nanos(now.saturating_duration_since(self.started)), Relaxed);
+            .store(nanos(self.elapsed(now)), Relaxed);
         self.stage.store(HOLDING, Relaxed);
     }
 
@@ -256,17 +285,17 @@ impl Call {
 
     /// Says which endpoint the present attempt went to.
     pub(crate) fn note_endpoint(&self, facts: EndpointFacts) {
-        self.story().endpoint = Some(facts);
+        self.tell(|story| story.endpoint = Some(facts));
     }
 
     /// The endpoint of the present attempt, if the balancer noted one.
     pub(crate) fn endpoint(&self) -> Option<EndpointFacts> {
-        self.story().endpoint.clone()
+        self.story().as_ref()?.endpoint.clone()
     }
 
     /// Takes the endpoint of the attempt that ended.
     pub(crate) fn take_endpoint(&self) -> Option<EndpointFacts> {
-        self.story().endpoint.take()
+        self.story().as_mut()?.endpoint.take()
     }
 
     /// Ends the present attempt with what is known of its effect.
@@ -278,19 +307,21 @@ impl Call {
     /// Adds an attempt to the story and settles it.
     pub(crate) fn ended(&self, attempt: AttemptReport) {
         self.settle(attempt.disposition);
-        self.story().attempts.push(attempt);
+        self.tell(|story| story.attempts.push(attempt));
     }
 
     /// Says how long the call waits after the attempt that ended last.
     pub(crate) fn backing_off(&self, delay: Duration) {
-        if let Some(last) = self.story().attempts.last_mut() {
-            last.backoff = Some(delay);
-        }
+        self.tell(|story| {
+            if let Some(last) = story.attempts.last_mut() {
+                last.backoff = Some(delay);
+            }
+        });
     }
 
     /// Says why there is no further attempt.
     pub(crate) fn stopped(&self, stop: Stop) {
-        self.story().stop = Some(stop);
+        self.tell(|story| story.stop = Some(stop));
     }
 
     /// What is known of the present attempt alone, while it runs.
@@ -310,20 +341,21 @@ impl Call {
     /// The story so far; an attempt that still runs is told as unfinished.
     pub(crate) fn report(&self, now: Instant) -> Report {
         let disposition = self.disposition();
-        let story = self.story();
-        let mut attempts = story.attempts.clone();
+        let told = self.story();
+        let story = told.as_deref();
+        let mut attempts = story.map_or_else(Vec::new, |story| story.attempts.clone());
         if self.stage.load(Relaxed) != IDLE {
-            attempts.push(self.unfinished(&story, now));
+            attempts.push(self.unfinished(story, now));
         }
         Report::new(
             attempts,
-            story.stop,
+            story.and_then(|story| story.stop),
             now.saturating_duration_since(self.started),
             disposition,
         )
     }
 
-    fn unfinished(&self, story: &Story, now: Instant) -> AttemptReport {
+    fn unfinished(&self, story: Option<&Story>, now: Instant) -> AttemptReport {
         let started = Duration::from_nanos(self.attempt_started.load(Relaxed));
         let (outcome, disposition) = match self.stage.load(Relaxed) {
             HANDED_ON => (Outcome::Unanswered, Disposition::Unknown),
@@ -331,7 +363,9 @@ impl Call {
         };
         AttemptReport {
             number: self.attempt.load(Relaxed).max(1),
-            endpoint: story.endpoint.as_ref().map(|facts| Arc::clone(&facts.name)),
+            endpoint: story
+                .and_then(|story| story.endpoint.as_ref())
+                .map(|facts| Arc::clone(&facts.name)),
             ran: now
                 .saturating_duration_since(self.started)
                 .saturating_sub(started),
@@ -341,7 +375,11 @@ impl Call {
         }
     }
 
-    fn story(&self) -> std::sync::MutexGuard<'_, Story> {
+    fn tell(&self, add: impl FnOnce(&mut Story)) {
+        add(self.story().get_or_insert_default());
+    }
+
+    fn story(&self) -> MutexGuard<'_, Option<Box<Story>>> {
         // Nothing that runs under the lock can leave it half done.
         self.story.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -363,6 +401,28 @@ mod tests {
         let deadline = Deadline::after(now, Duration::from_millis(1500));
         call.set_deadline(deadline);
         assert_eq!(call.deadline(), deadline);
+    }
+
+    #[test]
+    fn a_length_only_shortens_a_call_and_an_endless_one_does_nothing() {
+        let now = Instant::now();
+        let call = call(now);
+        let seconds = Duration::from_secs;
+        for (length, lasting, left) in [
+            (Duration::MAX, seconds(u64::MAX / 10), (None, None)),
+            (seconds(3), Duration::MAX, (Some(3), None)),
+            (seconds(9), seconds(5), (Some(3), Some(5))),
+            (seconds(2), seconds(7), (Some(2), Some(5))),
+        ] {
+            call.shorten(length, lasting);
+            let in_seconds = |left: Option<u64>| {
+                left.map_or(Deadline::NEVER, |left| Deadline::after(now, seconds(left)))
+            };
+            assert_eq!(call.deadline(), in_seconds(left.0));
+            assert_eq!(call.lasting_deadline(), in_seconds(left.1));
+        }
+        assert!(!call.is_over(now + seconds(1)));
+        assert!(call.is_over(now + seconds(2)));
     }
 
     #[test]

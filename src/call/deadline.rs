@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 pub struct Deadline(Option<Instant>);
 
 /// Beyond this a wait is called endless: timers cannot hold much more, and no call lasts so long.
-const LONGEST: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+pub(super) const LONGEST: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 /// What timers of two programs that were set for the same instant differ by: they count in milliseconds.
 const TICK: Duration = Duration::from_millis(2);

@@ -46,21 +46,28 @@ pub(crate) fn join<B: 'static>(
     request: &mut Request<B>,
     now: impl FnOnce() -> Instant,
 ) -> Result<Joined, Error> {
-    if let Some(call) = find(request) {
-        return Ok(Joined {
-            call: Arc::clone(call),
-            opened: None,
-        });
+    match joined(request) {
+        Some(joined) => Ok(joined),
+        None => open(request, now),
     }
-    let policy = given_policy(request)?;
-    let timeout = wire::grpc_timeout(request.headers())
-        .map_err(|malformed| Error::new(ErrorKind::InvalidCall).with_source(malformed))?;
-    let policy = match timeout {
-        Some(timeout) => policy.within(timeout),
-        None => policy,
-    };
+}
+
+fn joined<B: 'static>(request: &Request<B>) -> Option<Joined> {
+    find(request).map(|call| Joined {
+        call: Arc::clone(call),
+        opened: None,
+    })
+}
+
+fn open<B: 'static>(
+    request: &mut Request<B>,
+    now: impl FnOnce() -> Instant,
+) -> Result<Joined, Error> {
     let inherited = InheritedDeadline::of(request.extensions());
-    let call = Arc::new(Call::within(policy, now(), inherited));
+    let call = match given_policy(request)? {
+        None => Arc::new(Call::within(CallPolicy::default(), now(), inherited)),
+        Some(policy) => Arc::new(Call::within(policy, now(), inherited)),
+    };
     forget_attempt(request);
     attach(request, &call);
     Ok(Joined {
@@ -75,10 +82,11 @@ pub(crate) fn join_if_any<B: 'static>(
     request: &mut Request<B>,
     now: impl FnOnce() -> Instant,
 ) -> Result<Option<Joined>, Error> {
-    if find(request).is_none() && !has_wish(request) {
-        return Ok(None);
+    match joined(request) {
+        Some(joined) => Ok(Some(joined)),
+        None if has_wish(request) => open(request, now).map(Some),
+        None => Ok(None),
     }
-    join(request, now).map(Some)
 }
 
 fn has_wish<B>(request: &Request<B>) -> bool {
@@ -97,14 +105,24 @@ pub(crate) fn attach<B: 'static>(request: &mut Request<B>, call: &Arc<Call>) {
     }
 }
 
-fn given_policy<B>(request: &Request<B>) -> Result<CallPolicy, Error> {
+/// What the caller says, in the extensions and in a `grpc-timeout`.
+fn given_policy<B>(request: &Request<B>) -> Result<Option<CallPolicy>, Error> {
+    let timeout = wire::grpc_timeout(request.headers())
+        .map_err(|malformed| Error::new(ErrorKind::InvalidCall).with_source(malformed))?;
+    if timeout.is_none() && request.extensions().is_empty() {
+        return Ok(None);
+    }
     let Some(policy) = request.extensions().get::<CallPolicy>() else {
-        return Ok(CallPolicy::default());
+        return Ok(timeout.map(|timeout| CallPolicy::default().within(timeout)));
     };
     policy
         .check()
         .map_err(|invalid| Error::new(ErrorKind::InvalidCall).with_source(invalid))?;
-    Ok(policy.clone())
+    let policy = policy.clone();
+    Ok(Some(match timeout {
+        Some(timeout) => policy.within(timeout),
+        None => policy,
+    }))
 }
 
 #[cfg(test)]

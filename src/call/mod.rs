@@ -24,7 +24,7 @@ mod span;
 mod wire;
 
 pub(crate) use self::{
-    attempt::{Attempt, attempt, set_attempt},
+    attempt::{Attempt, attempt, set_attempt, stamp_of},
     body::UploadFailed,
     endpoint::{EndpointFacts, Reach},
     join::{Joined, Opened, attach, find, join, join_if_any},

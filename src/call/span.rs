@@ -3,7 +3,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::deadline::Deadline;
+use super::deadline::{Deadline, LONGEST};
 
 /// Stands for no limit where a duration is kept as nanoseconds.
 const NEVER: u64 = u64::MAX;
@@ -18,6 +18,12 @@ impl Default for Span {
     }
 }
 
+impl Clone for Span {
+    fn clone(&self) -> Self {
+        Self(AtomicU64::new(self.0.load(Relaxed)))
+    }
+}
+
 impl Span {
     pub(super) fn get(&self) -> Option<Duration> {
         match self.0.load(Relaxed) {
@@ -26,8 +32,26 @@ impl Span {
         }
     }
 
+    pub(super) fn of(length: Option<Duration>) -> Self {
+        Self(AtomicU64::new(length.map_or(NEVER, nanos)))
+    }
+
     pub(super) fn set(&self, length: Option<Duration>) {
         self.0.store(length.map_or(NEVER, nanos), Relaxed);
+    }
+
+    /// No longer than this.
+    pub(super) fn shorten(&self, length: Duration) {
+        if length <= LONGEST {
+            let known = self.0.load(Relaxed);
+            self.0.store(known.min(nanos(length)), Relaxed);
+        }
+    }
+
+    /// Whether it is over after so long.
+    pub(super) fn is_over(&self, elapsed: Duration) -> bool {
+        let length = self.0.load(Relaxed);
+        length != NEVER && length <= nanos(elapsed)
     }
 
     /// The instant so long after `started`.

@@ -82,7 +82,7 @@ where
             return ResponseFuture::passed_through(dispatch, joined);
         }
         let now = clock::recent();
-        if joined.call.deadline().has_passed(now) {
+        if joined.call.is_over(now) {
             self.held.release();
             let error = Error::new(ErrorKind::DeadlineExceeded);
             return ResponseFuture::refused(error.with_report(joined.call.report(now)));

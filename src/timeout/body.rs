@@ -20,12 +20,9 @@ use crate::{
 /// that takes its time is not held against the server. Data that is there only after the deadline is refused.
 pub struct BodyLimit {
     call: Arc<Call>,
-    deadline: Deadline,
-    idle: Option<Duration>,
     /// The layer's idle limit, whatever this call asked for.
     usual_idle: Option<Duration>,
-    /// From this silence on a cut-off is the server's fault.
-    slow: Option<Duration>,
+    preset: bool,
     silent_since: Option<Instant>,
     timer: LazyTimer,
 }
@@ -33,24 +30,25 @@ pub struct BodyLimit {
 impl BodyLimit {
     /// `None` if nothing limits the body.
     pub(crate) fn new(call: &Arc<Call>, limits: &Limits, timer: LazyTimer) -> Option<Self> {
-        let deadline = call.body_deadline();
-        let usual_idle = limits.body_idle;
-        let idle = call.policy().body_idle_given().or(usual_idle);
-        if deadline == Deadline::NEVER && idle.is_none() {
-            return None;
-        }
-        Some(Self {
+        let idle = call.policy().body_idle_given().or(limits.body_idle);
+        (idle.is_some() || call.limits_body()).then(|| Self {
             call: Arc::clone(call),
-            deadline,
-            idle,
-            usual_idle,
-            // A stream that the preset does not end may be silent for as long as it likes.
-            slow: call
-                .slow_time()
-                .filter(|_| !(limits.preset && call.is_committed())),
+            usual_idle: limits.body_idle,
+            preset: limits.preset,
             silent_since: None,
             timer,
         })
+    }
+
+    fn idle(&self) -> Option<Duration> {
+        self.call.policy().body_idle_given().or(self.usual_idle)
+    }
+
+    /// From this silence on a cut-off is the server's fault; a stream that the preset does not end may be silent for as
+    /// long as it likes.
+    fn slow(&self) -> Option<Duration> {
+        let streams = self.preset && self.call.is_committed();
+        self.call.slow_time().filter(|_| !streams)
     }
 
     /// The head is there, so the server has answered, whatever becomes of the body.
@@ -65,20 +63,21 @@ impl Sealed for BodyLimit {}
 impl Settle for BodyLimit {
     fn poll_limit(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
         let since = *self.silent_since.get_or_insert_with(clock::recent);
-        let bound = policy::body_bound(since, self.idle, self.deadline);
+        let bound = policy::body_bound(since, self.idle(), self.call.body_deadline());
         ready!(self.timer.poll_until(bound.at, cx));
         let silent = bound.at.remaining(since).unwrap_or(Duration::MAX);
-        if policy::is_stall(silent, self.usual_idle, self.slow) {
+        if policy::is_stall(silent, self.usual_idle, self.slow()) {
             self.call.stall();
         }
         Poll::Ready(self.expired(bound.kind))
     }
 
     fn refuse_data(&mut self) -> Option<Error> {
-        if self.deadline == Deadline::NEVER {
+        let deadline = self.call.body_deadline();
+        if deadline == Deadline::NEVER {
             return None;
         }
-        policy::is_overdue(self.deadline, clock::recent())
+        policy::is_overdue(deadline, clock::recent())
             .then(|| self.expired(ErrorKind::DeadlineExceeded))
     }
 
@@ -92,8 +91,8 @@ impl Settle for BodyLimit {
 impl fmt::Debug for BodyLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BodyLimit")
-            .field("deadline", &self.deadline)
-            .field("idle", &self.idle)
+            .field("deadline", &self.call.body_deadline())
+            .field("idle", &self.idle())
             .finish_non_exhaustive()
     }
 }

@@ -8,10 +8,9 @@ use crate::error::InvalidSetting;
 /// of one that died. A deadline alone cannot do this for long downloads.
 pub const DEFAULT_BODY_IDLE: Duration = Duration::from_secs(30);
 
-/// What a deadline layer was set to.
+/// What a deadline layer was set to beside its deadline; each call takes it along.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    pub(crate) deadline: Duration,
     /// Nobody chose the deadline: of a call with a commit point it ends there.
     pub(crate) preset: bool,
     pub(crate) body_idle: Option<Duration>,

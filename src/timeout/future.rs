@@ -173,6 +173,16 @@ impl Terms {
         policy::attempt_bound(started, self.limit, deadline)
     }
 
+    /// As what an attempt ends that has no time left at `now`.
+    pub(crate) fn over(&self, started: Instant, now: Instant) -> Option<ErrorKind> {
+        // Mostly it starts right now: then a limit of its own, which is above zero, is ahead.
+        if now == started && !self.call.as_ref().is_some_and(|call| call.is_over(now)) {
+            return None;
+        }
+        let bound = self.bound(started);
+        bound.at.has_passed(now).then_some(bound.kind)
+    }
+
     /// The end of an attempt that was not begun.
     pub(crate) fn unsent(&self, kind: ErrorKind) -> Error {
         if let Some(call) = &self.call {

@@ -13,6 +13,7 @@ use crate::{call::DeadlineHeader, error::InvalidSetting};
 /// See the [module](crate::timeout) for what counts and what replaces what.
 #[derive(Clone, Copy, Debug)]
 pub struct DeadlineLayer {
+    deadline: Duration,
     limits: Limits,
 }
 
@@ -26,12 +27,11 @@ impl DeadlineLayer {
     pub fn new(deadline: Duration) -> Result<Self, InvalidSetting> {
         let deadline = above_zero("DeadlineLayer::new", deadline)?;
         let limits = Limits {
-            deadline,
             preset: false,
             body_idle: None,
             covered: false,
         };
-        Ok(Self { limits })
+        Ok(Self { deadline, limits })
     }
 
     /// The response body may be silent for this long while somebody waits for it; it then ends as
@@ -67,7 +67,7 @@ impl<S: Clone + Send + Sync + 'static> Layer<S> for DeadlineLayer {
     type Service = DeadlineService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        DeadlineService::new(inner, self.limits)
+        DeadlineService::new(inner, self.deadline, self.limits)
     }
 }
 

@@ -9,16 +9,6 @@ pub(crate) struct Bound {
     pub(crate) kind: ErrorKind,
 }
 
-/// When the call has to be over: `given` replaces the layer's `own`, only what is `known` already shortens.
-pub(crate) fn call_deadline(
-    started: Instant,
-    own: Duration,
-    given: Option<Duration>,
-    known: Deadline,
-) -> Deadline {
-    Deadline::after(started, given.unwrap_or(own)).earliest(known)
-}
-
 /// What is left of the layer's deadline at the commit point: nothing of one that nobody chose.
 pub(crate) fn lasting(own: Duration, preset: bool) -> Duration {
     if preset { Duration::MAX } else { own }
@@ -101,33 +91,9 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn a_given_deadline_replaces_the_own_one_in_either_direction() {
-        let start = Instant::now();
-        let deadline = |given| call_deadline(start, SECOND, given, Deadline::NEVER);
-        assert_eq!(deadline(None), Deadline::at(start + SECOND));
-        assert_eq!(deadline(Some(SECOND / 2)), Deadline::at(start + SECOND / 2));
-        assert_eq!(deadline(Some(SECOND * 9)), Deadline::at(start + SECOND * 9));
-        assert_eq!(deadline(Some(Duration::MAX)), Deadline::NEVER);
-    }
-
-    #[test]
-    fn an_inherited_deadline_only_shortens() {
-        let start = Instant::now();
-        let known = Deadline::at(start + SECOND);
-        let deadline = |given| call_deadline(start, SECOND * 3, given, known);
-        assert_eq!(deadline(None), known);
-        assert_eq!(deadline(Some(Duration::MAX)), known);
-        assert_eq!(deadline(Some(SECOND / 4)), Deadline::at(start + SECOND / 4));
-    }
-
-    #[test]
     fn endless_limits_bound_nothing() {
         let start = Instant::now();
         for endless in [Duration::MAX, Duration::from_secs(u64::MAX / 10)] {
-            assert_eq!(
-                call_deadline(start, endless, None, Deadline::NEVER),
-                Deadline::NEVER
-            );
             assert_eq!(
                 attempt_bound(start, Some(endless), Deadline::NEVER).at,
                 Deadline::NEVER

@@ -28,13 +28,17 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct DeadlineService<S> {
     held: Held<S>,
+    deadline: Duration,
+    slow_time: Option<Duration>,
     limits: Limits,
 }
 
 impl<S> DeadlineService<S> {
-    pub(crate) const fn new(inner: S, limits: Limits) -> Self {
+    pub(crate) fn new(inner: S, deadline: Duration, limits: Limits) -> Self {
         Self {
             held: Held::new(inner),
+            deadline,
+            slow_time: policy::slow_time(deadline),
             limits,
         }
     }
@@ -47,18 +51,15 @@ impl<S> DeadlineService<S> {
         let joined = call::join(request, clock::read)?;
         let call = &joined.call;
         let given = call.policy().deadline_given();
-        let own = self.limits.deadline;
-        let until = |own, known| policy::call_deadline(call.started(), own, given, known);
-        let deadline = until(own, call.deadline());
+        let own = self.deadline;
         let lasting = policy::lasting(own, self.limits.preset);
-        call.set_deadlines(deadline, until(lasting, call.lasting_deadline()));
-        if let Some(slow_time) = policy::slow_time(own) {
+        call.shorten(given.unwrap_or(own), given.unwrap_or(lasting));
+        if let Some(slow_time) = self.slow_time {
             call.set_slow_time(slow_time);
         }
-        if deadline.has_passed(clock::recent()) {
-            return Err(
-                Error::new(ErrorKind::DeadlineExceeded).with_report(call.report(clock::recent()))
-            );
+        let now = clock::recent();
+        if call.is_over(now) {
+            return Err(Error::new(ErrorKind::DeadlineExceeded).with_report(call.report(now)));
         }
         Ok(joined)
     }
@@ -144,7 +145,7 @@ impl<S> AttemptTimeoutService<S> {
                 ..Terms::default()
             });
         };
-        let attempt = call::attempt(request);
+        let attempt = call::stamp_of(request);
         let started = attempt.map_or_else(clock::recent, |attempt| attempt.started);
         let given = joined.call.policy().attempt_timeout_given();
         let decided = attempt.and_then(|attempt| attempt.limit);
@@ -156,11 +157,10 @@ impl<S> AttemptTimeoutService<S> {
             limit: policy::attempt_limit(given, self.limit, decided),
             told: None,
         };
-        let bound = terms.bound(started);
-        if bound.at.has_passed(clock::recent()) {
-            return Err(terms.unsent(bound.kind));
+        match terms.over(started, clock::recent()) {
+            Some(kind) => Err(terms.unsent(kind)),
+            None => Ok(terms),
         }
-        Ok(terms)
     }
 }
 

@@ -8,7 +8,7 @@ use http::{HeaderMap, Method, StatusCode};
 
 use super::{
     checked::RetryPolicy,
-    decide::{Decision, Key, Replayable, Situation},
+    decide::{Before, Decision, Key, Replayable, Situation},
 };
 use crate::{
     call::{
@@ -40,7 +40,7 @@ pub(crate) struct Attempts {
 }
 
 /// Where another attempt could go.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Left {
     /// To a usable endpoint that was not tried.
     untried: bool,
@@ -113,13 +113,16 @@ impl Attempts {
     /// Of a stream whose repetition could do harm nothing is recorded: it is sent again only if it was not
     /// touched.
     pub(crate) fn replay_limit(&self, policy: &RetryPolicy) -> Option<usize> {
-        let harmless = self.repeatable || self.key().is_some();
-        let limit = if harmless {
+        let limit = if self.may_repeat() {
             policy.settings().replay_limit
         } else {
             0
         };
         (self.max_attempts > 1).then_some(limit)
+    }
+
+    fn may_repeat(&self) -> bool {
+        self.repeatable || self.key().is_some()
     }
 
     /// Begins the next attempt; its token is spent when it ends, or is dropped after it was sent.
@@ -129,8 +132,13 @@ impl Attempts {
         replayable: Replayable,
         now: Instant,
     ) -> Attempt {
-        let before = self.situation(None, replayable, Left::default());
-        let limit = policy.attempt_limit(&before, self.call().started(), now);
+        let before = Before {
+            attempts: self.number,
+            max_attempts: self.max_attempts,
+            may_repeat: self.may_repeat(),
+            replayable,
+        };
+        let limit = policy.attempt_limit(before, self.call().length(), now);
         self.number = self.number.saturating_add(1);
         self.started = now;
         self.call().begin_attempt(self.number, now);
@@ -156,7 +164,7 @@ impl Attempts {
     ) {
         policy.count(credit);
         self.call().settle(verdict.disposition);
-        if self.call().deadline() != Deadline::NEVER {
+        if self.call().length().is_some() {
             policy.succeeded(now().saturating_duration_since(self.started));
         }
     }
@@ -177,7 +185,7 @@ impl Attempts {
             policy.succeeded(now.saturating_duration_since(self.started));
             return Next::Final;
         }
-        let situation = self.situation(Some(ending.how), ending.replayable, left);
+        let situation = self.situation(ending, left);
         match policy.decide(&situation, &ending.verdict, now, unit) {
             Decision::Stop(stop) => {
                 self.call().stopped(stop);
@@ -250,18 +258,17 @@ impl Attempts {
         }
     }
 
-    fn situation(&self, how: Option<How>, replayable: Replayable, left: Left) -> Situation {
-        let (status, error) = match how {
-            Some(How::Answer(status, _)) => (Some(status), None),
-            Some(How::Error(kind, _)) => (None, Some(kind)),
-            None => (None, None),
+    fn situation(&self, ending: &Ending, left: Left) -> Situation {
+        let (status, error) = match ending.how {
+            How::Answer(status, _) => (Some(status), None),
+            How::Error(kind, _) => (None, Some(kind)),
         };
         Situation {
             attempts: self.number,
             max_attempts: self.max_attempts,
             repeatable: self.repeatable,
             key: self.key(),
-            replayable,
+            replayable: ending.replayable,
             status,
             error,
             unanswered: self.call().disposition().may_have_happened(),

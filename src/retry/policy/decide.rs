@@ -43,6 +43,17 @@ pub(crate) struct Situation {
     pub(crate) deadline: Deadline,
 }
 
+/// What is known when an attempt is about to start.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Before {
+    /// Attempts made before it.
+    pub(crate) attempts: u32,
+    pub(crate) max_attempts: u32,
+    /// A repetition does no harm, be it by its key.
+    pub(crate) may_repeat: bool,
+    pub(crate) replayable: Replayable,
+}
+
 /// What is known of the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Key {
@@ -108,18 +119,16 @@ impl RetryPolicy {
 
     /// Half the call's total where another attempt may follow and could be paid for, else none: a service that
     /// is merely slower than usual must not be cut off for nothing.
-    ///
-    /// `situation.attempts` counts those made before the one that is about to start.
     pub(crate) fn attempt_limit(
         &self,
-        situation: &Situation,
-        call_started: Instant,
+        before: Before,
+        total: Option<Duration>,
         now: Instant,
     ) -> Option<Duration> {
-        let total = situation.deadline.remaining(call_started)?;
-        let another = situation.attempts.saturating_add(1) < situation.max_attempts
-            && situation.may_repeat()
-            && situation.replayable == Replayable::Yes
+        let total = total?;
+        let another = before.attempts.saturating_add(1) < before.max_attempts
+            && before.may_repeat
+            && before.replayable == Replayable::Yes
             && self
                 .budget()
                 .is_none_or(|budget| budget.allows_another(now));
@@ -274,6 +283,15 @@ mod tests {
 
     fn policy() -> RetryPolicy {
         plain().build().expect("valid")
+    }
+
+    fn before(attempts: u32) -> Before {
+        Before {
+            attempts,
+            max_attempts: 3,
+            may_repeat: true,
+            replayable: Replayable::Yes,
+        }
     }
 
     fn first() -> Situation {
@@ -637,14 +655,9 @@ mod tests {
             assert!(answer(&policy, &first(), Verdict::FAILURE, now).is_ok());
         }
         budget.failed();
-        let total = Situation {
-            attempts: 0,
-            deadline: Deadline::after(now, ms(1_000)),
-            ..first()
-        };
         assert!(answer(&policy, &first(), Verdict::FAILURE, now).is_ok());
         assert_eq!(
-            policy.attempt_limit(&total, now, now),
+            policy.attempt_limit(before(0), Some(ms(1_000)), now),
             None,
             "its failure would throttle its own retry"
         );
@@ -749,31 +762,23 @@ mod tests {
         let start = Instant::now();
         let budget = Budget::new(1.0, 0.0, 5).expect("valid").starting_with(1);
         let policy = policy().with_budget(budget.clone());
-        let before = |attempts| Situation {
-            attempts,
-            deadline: Deadline::after(start, ms(3_000)),
-            ..first()
-        };
-        let limit = |situation: &Situation| policy.attempt_limit(situation, start, start);
-        assert_eq!(limit(&before(0)), Some(ms(1_500)));
-        assert_eq!(limit(&before(1)), Some(ms(1_500)));
-        assert_eq!(limit(&before(2)), None, "the last attempt");
-        let endless = Situation {
-            deadline: Deadline::NEVER,
+        let limit = |before| policy.attempt_limit(before, Some(ms(3_000)), start);
+        assert_eq!(limit(before(0)), Some(ms(1_500)));
+        assert_eq!(limit(before(1)), Some(ms(1_500)));
+        assert_eq!(limit(before(2)), None, "the last attempt");
+        let unsafe_call = Before {
+            may_repeat: false,
             ..before(0)
         };
-        let unsafe_call = Situation {
-            repeatable: false,
-            ..before(0)
-        };
-        let gone = Situation {
+        let gone = Before {
             replayable: Replayable::No(Stop::BodyNotReplayable),
             ..before(0)
         };
-        for situation in [endless, unsafe_call, gone] {
-            assert_eq!(limit(&situation), None);
+        for before in [unsafe_call, gone] {
+            assert_eq!(limit(before), None);
         }
+        assert_eq!(policy.attempt_limit(before(0), None, start), None);
         assert!(budget.withdraw(start));
-        assert_eq!(limit(&before(0)), None, "no token for another");
+        assert_eq!(limit(before(0)), None, "no token for another");
     }
 }
