@@ -11,7 +11,7 @@ use tower::Service;
 use super::body::Trial;
 use crate::call::Joined;
 use crate::clock;
-use crate::dispatch::{Dispatch, failed};
+use crate::dispatch::{Dispatch, Held, failed};
 use crate::error::{BoxError, Error};
 use crate::guarded::Guarded;
 
@@ -50,6 +50,22 @@ where
         }
     }
 
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn parked(
+        held: &mut Held<S>,
+        request: R,
+        trial: Trial,
+        joined: Option<Joined>,
+    ) -> Self
+    where
+        S: Clone,
+    {
+        Self::new(held.parked(request), trial, joined)
+    }
+
+    #[cold]
+    #[inline(never)]
     pub(crate) const fn refused(error: Error) -> Self {
         Self {
             dispatch: Dispatch::Failed { error },

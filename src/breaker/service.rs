@@ -97,7 +97,7 @@ where
                         let dispatch = Dispatch::running(inner.call(request));
                         ResponseFuture::new(dispatch, trial, joined)
                     }
-                    None => ResponseFuture::new(self.held.parked(request), trial, joined),
+                    None => ResponseFuture::parked(&mut self.held, request, trial, joined),
                 }
             }
             Err(error) => {

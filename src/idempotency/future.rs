@@ -11,7 +11,7 @@ use tower::Service;
 use crate::{
     call::Joined,
     clock,
-    dispatch::{Dispatch, failed},
+    dispatch::{Dispatch, Held, failed},
     error::{BoxError, Error},
 };
 
@@ -42,7 +42,19 @@ where
         }
     }
 
+    /// For a call whose inner service is not ready.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn parked(held: &mut Held<S>, request: R, joined: Joined) -> Self
+    where
+        S: Clone,
+    {
+        Self::new(held.parked(request), joined)
+    }
+
     /// For a call that cannot be sent.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn refused(error: Error) -> Self {
         Self {
             dispatch: Dispatch::Failed { error },

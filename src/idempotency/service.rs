@@ -58,7 +58,7 @@ where
         match self.keyring.admit(&mut request) {
             Ok(joined) => match self.held.ready(Some(&joined.call)) {
                 Some(inner) => KeyFuture::new(Dispatch::running(inner.call(request)), joined),
-                None => KeyFuture::new(self.held.parked(request), joined),
+                None => KeyFuture::parked(&mut self.held, request, joined),
             },
             Err(error) => {
                 self.held.release();

@@ -19,7 +19,7 @@ use crate::{
     call::{Call, Deadline, Joined, attach, find, set_attempt},
     classify::Verdict,
     clock::{self, LazyTimer},
-    dispatch::{Dispatch, failed, polled_after_end},
+    dispatch::{Dispatch, Held, failed, polled_after_end},
     error::{BoxError, Error, ErrorKind},
     guarded::Guarded,
     replay::Replay,
@@ -85,8 +85,27 @@ where
         }
     }
 
+    /// For a call whose inner service is not ready.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn parked(held: &mut Held<S>, request: Request<B>, calling: Calling<S, B>) -> Self
+    where
+        S: Clone,
+    {
+        Self::new(held.parked(request), calling)
+    }
+
     /// For a call that a retry layer above owns.
-    pub(crate) fn passed_through(dispatch: Dispatch<S, Request<B>>, joined: Joined) -> Self {
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn passed_through(held: &mut Held<S>, request: Request<B>, joined: Joined) -> Self
+    where
+        S: Clone,
+    {
+        let dispatch = match held.ready(Some(&joined.call)) {
+            Some(inner) => Dispatch::running(inner.call(request)),
+            None => held.parked(request),
+        };
         Self {
             state: State::Attempt { dispatch },
             calling: None,
@@ -96,6 +115,8 @@ where
     }
 
     /// For a call that is over before it began.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn refused(error: Error) -> Self {
         Self {
             state: State::Attempt {

@@ -75,11 +75,7 @@ where
             }
         };
         if !joined.call.claim_retry() {
-            let dispatch = match self.held.ready(Some(&joined.call)) {
-                Some(inner) => Dispatch::running(inner.call(request)),
-                None => self.held.parked(request),
-            };
-            return ResponseFuture::passed_through(dispatch, joined);
+            return ResponseFuture::passed_through(&mut self.held, request, joined);
         }
         let now = clock::recent();
         if joined.call.is_over(now) {
@@ -94,7 +90,7 @@ where
         calling.stamp(&mut request, now);
         match self.held.ready(Some(calling.call())) {
             Some(inner) => ResponseFuture::new(Dispatch::running(inner.call(request)), calling),
-            None => ResponseFuture::new(self.held.parked(request), calling),
+            None => ResponseFuture::parked(&mut self.held, request, calling),
         }
     }
 }

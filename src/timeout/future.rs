@@ -16,7 +16,7 @@ use super::{body::BodyLimit, config::Limits, policy};
 use crate::{
     call::{Call, Deadline, DeadlineHeader, Disposition, Joined, Opened, gave_up},
     clock::{self, LazyTimer},
-    dispatch::{Dispatch, failed},
+    dispatch::{Dispatch, Held, failed},
     error::{BoxError, Error, ErrorKind},
     guarded::Guarded,
 };
@@ -52,7 +52,19 @@ where
         }
     }
 
+    /// For a call whose inner service is not ready.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn parked(held: &mut Held<S>, request: R, joined: Joined, limits: Limits) -> Self
+    where
+        S: Clone,
+    {
+        Self::new(held.parked(request), joined, limits)
+    }
+
     /// For a call that is over before it began.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn refused(error: Error, limits: Limits) -> Self {
         let dispatch = Dispatch::Failed { error };
         Self {
@@ -230,7 +242,19 @@ where
         }
     }
 
+    /// For an attempt whose inner service is not ready.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn parked(held: &mut Held<S>, request: R, terms: Terms) -> Self
+    where
+        S: Clone,
+    {
+        Self::new(held.parked(request), terms)
+    }
+
     /// For an attempt that is over before it began.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn refused(error: Error) -> Self {
         Self::new(Dispatch::Failed { error }, Terms::default())
     }

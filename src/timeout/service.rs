@@ -92,7 +92,7 @@ where
                         let dispatch = Dispatch::running(inner.call(request));
                         DeadlineFuture::new(dispatch, joined, limits)
                     }
-                    None => DeadlineFuture::new(self.held.parked(request), joined, limits),
+                    None => DeadlineFuture::parked(&mut self.held, request, joined, limits),
                 }
             }
             Err(error) => {
@@ -197,7 +197,7 @@ where
         match self.admit(&mut request) {
             Ok(terms) => match self.held.ready(terms.call.as_deref()) {
                 Some(inner) => AttemptFuture::new(Dispatch::running(inner.call(request)), terms),
-                None => AttemptFuture::new(self.held.parked(request), terms),
+                None => AttemptFuture::parked(&mut self.held, request, terms),
             },
             Err(error) => {
                 self.held.release();
