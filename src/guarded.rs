@@ -65,9 +65,9 @@ pin_project! {
 }
 
 impl<B, G> Guarded<B, G> {
-    /// The response, whose body may have a guard.
+    /// Settles the guard of a body that is over already, before the response is put [together](Self::of).
     #[inline(always)]
-    pub(crate) fn maybe(response: Response<B>, mut guard: Option<G>) -> Response<Self>
+    pub(crate) fn settle(response: &Response<B>, guard: &mut Option<G>)
     where
         B: Body,
         G: Settle,
@@ -77,10 +77,9 @@ impl<B, G> Guarded<B, G> {
         {
             guard.on_end(End::Complete { trailers: None });
         }
-        Self::of(response, guard)
     }
 
-    /// The response, whose body may not even be one; the guard learns of its end only when it is polled.
+    /// The response with this guard on its body.
     #[inline(always)]
     pub(crate) fn of(response: Response<B>, guard: Option<G>) -> Response<Self> {
         response.map(|body| Self {

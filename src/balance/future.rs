@@ -120,7 +120,9 @@ where
                     return Poll::Ready(match ready!(future.poll(cx)) {
                         Ok(response) => {
                             attempt.answered(&response, open);
-                            Ok(Guarded::maybe(response, hold.take()))
+                            let mut hold = hold.take();
+                            Guarded::settle(&response, &mut hold);
+                            Ok(Guarded::of(response, hold))
                         }
                         Err(error) => {
                             let error = attempt.failed(Error::from_inner(error), open);

@@ -89,16 +89,22 @@ where
         let this = self.project();
         let call = this.joined.as_ref().map(|joined| &*joined.call);
         let error = match ready!(this.dispatch.poll_running(call, cx)) {
-            Ok(future) => match ready!(future.poll(cx)) {
-                Ok(response) => {
-                    let settles = |trial: &mut Trial| !trial.answered(&response);
+            Ok(future) => {
+                let answer = ready!(future.poll(cx));
+                if let Ok(response) = &answer {
+                    let settles = |trial: &mut Trial| !trial.answered(response);
                     if this.trial.as_mut().is_some_and(settles) {
                         *this.trial = None;
                     }
-                    return Poll::Ready(Ok(Guarded::maybe(response, this.trial.take())));
+                    Guarded::settle(response, this.trial);
                 }
-                Err(error) => failed(error),
-            },
+                match answer {
+                    Ok(response) => {
+                        return Poll::Ready(Ok(Guarded::of(response, this.trial.take())));
+                    }
+                    Err(error) => failed(error),
+                }
+            }
             Err(error) => error,
         };
         Poll::Ready(Err(judged(error, this.trial.take(), this.joined.as_ref())))

@@ -1,6 +1,6 @@
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        OnceLock,
         atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -9,7 +9,6 @@ use std::{
 use http::{HeaderMap, StatusCode};
 
 use super::{
-    attempts::Attempts,
     deadline::Deadline,
     disposition::Disposition,
     endpoint::EndpointFacts,
@@ -18,6 +17,7 @@ use super::{
     policy::CallPolicy,
     report::{AttemptReport, Outcome, Report, Stop},
     span::{Span, nanos},
+    story::Story,
     wire::gave_up,
 };
 
@@ -38,27 +38,20 @@ pub struct Call {
     lasting: Span,
     slow_time: Span,
     key: OnceLock<Option<CallKey>>,
+    // Boxed, as the story is: a call that succeeds at once carries no room for it.
     confinement: OnceLock<Box<Confinement>>,
     attempt: AtomicU32,
     attempt_started: AtomicU64,
     stage: AtomicU8,
     worst: AtomicU8,
     picks: Picks,
-    /// Boxed, as is the confinement: a call that succeeds at once carries no room for them.
-    story: Mutex<Option<Box<Story>>>,
+    story: Story,
 }
 
 /// Where the present attempt stands.
 const IDLE: u8 = 0;
 const HOLDING: u8 = 1;
 const HANDED_ON: u8 = 2;
-
-#[derive(Debug, Default)]
-struct Story {
-    endpoint: Option<EndpointFacts>,
-    attempts: Attempts,
-    stop: Option<Stop>,
-}
 
 impl Call {
     pub(crate) fn new(policy: CallPolicy, started: Instant) -> Self {
@@ -73,7 +66,6 @@ impl Call {
         if let Some(given) = policy.deadline_given() {
             deadline.shorten(given);
         }
-        let lasting = deadline.clone();
         Self {
             policy,
             started,
@@ -82,8 +74,8 @@ impl Call {
             committed: AtomicBool::new(false),
             retried: AtomicBool::new(false),
             stalled: AtomicBool::new(false),
+            lasting: deadline.clone(),
             deadline,
-            lasting,
             slow_time: Span::default(),
             key: OnceLock::new(),
             confinement: OnceLock::new(),
@@ -92,7 +84,7 @@ impl Call {
             stage: AtomicU8::new(IDLE),
             worst: AtomicU8::new(Disposition::NotSent as u8),
             picks: Picks::default(),
-            story: Mutex::default(),
+            story: Story::default(),
         }
     }
 
@@ -148,18 +140,13 @@ impl Call {
 
     /// The deadline that holds for the response body.
     pub(crate) fn body_deadline(&self) -> Deadline {
-        match self.is_committed() {
-            true => self.lasting_deadline(),
-            false => self.deadline(),
-        }
+        self.body_length().from(self.started)
     }
 
-    /// Whether the response body has a deadline.
-    pub(crate) fn limits_body(&self) -> bool {
-        match self.is_committed() {
-            true => self.lasting.get().is_some(),
-            false => self.deadline.get().is_some(),
-        }
+    /// The same from the start of the call.
+    pub(crate) fn body_length(&self) -> &Span {
+        let lengths = [&self.deadline, &self.lasting];
+        lengths[usize::from(self.is_committed())]
     }
 
     /// The response is the caller's: what was meant for getting there is over.
@@ -246,7 +233,6 @@ impl Call {
         !self.retried.swap(true, Relaxed)
     }
 
-    /// Whether a retry layer works on this call.
     pub(crate) fn is_retried(&self) -> bool {
         self.retried.load(Relaxed)
     }
@@ -285,17 +271,17 @@ impl Call {
 
     /// Says which endpoint the present attempt went to.
     pub(crate) fn note_endpoint(&self, facts: EndpointFacts) {
-        self.tell(|story| story.endpoint = Some(facts));
+        self.story.note_endpoint(facts);
     }
 
     /// The endpoint of the present attempt, if the balancer noted one.
     pub(crate) fn endpoint(&self) -> Option<EndpointFacts> {
-        self.story().as_ref()?.endpoint.clone()
+        self.story.endpoint()
     }
 
     /// Takes the endpoint of the attempt that ended.
     pub(crate) fn take_endpoint(&self) -> Option<EndpointFacts> {
-        self.story().as_mut()?.endpoint.take()
+        self.story.take_endpoint()
     }
 
     /// Ends the present attempt with what is known of its effect.
@@ -307,21 +293,17 @@ impl Call {
     /// Adds an attempt to the story and settles it.
     pub(crate) fn ended(&self, attempt: AttemptReport) {
         self.settle(attempt.disposition);
-        self.tell(|story| story.attempts.push(attempt));
+        self.story.add(attempt);
     }
 
     /// Says how long the call waits after the attempt that ended last.
     pub(crate) fn backing_off(&self, delay: Duration) {
-        self.tell(|story| {
-            if let Some(last) = story.attempts.last_mut() {
-                last.backoff = Some(delay);
-            }
-        });
+        self.story.backing_off(delay);
     }
 
     /// Says why there is no further attempt.
     pub(crate) fn stopped(&self, stop: Stop) {
-        self.tell(|story| story.stop = Some(stop));
+        self.story.stopped(stop);
     }
 
     /// What is known of the present attempt alone, while it runs.
@@ -341,21 +323,15 @@ impl Call {
     /// The story so far; an attempt that still runs is told as unfinished.
     pub(crate) fn report(&self, now: Instant) -> Report {
         let disposition = self.disposition();
-        let told = self.story();
-        let story = told.as_deref();
-        let mut attempts = story.map_or_else(Vec::new, |story| story.attempts.clone());
+        let mut told = self.story.so_far();
         if self.stage.load(Relaxed) != IDLE {
-            attempts.push(self.unfinished(story, now));
+            let unfinished = self.unfinished(told.endpoint, now);
+            told.attempts.push(unfinished);
         }
-        Report::new(
-            attempts,
-            story.and_then(|story| story.stop),
-            now.saturating_duration_since(self.started),
-            disposition,
-        )
+        Report::new(told.attempts, told.stop, self.elapsed(now), disposition)
     }
 
-    fn unfinished(&self, story: Option<&Story>, now: Instant) -> AttemptReport {
+    fn unfinished(&self, endpoint: Option<EndpointFacts>, now: Instant) -> AttemptReport {
         let started = Duration::from_nanos(self.attempt_started.load(Relaxed));
         let (outcome, disposition) = match self.stage.load(Relaxed) {
             HANDED_ON => (Outcome::Unanswered, Disposition::Unknown),
@@ -363,25 +339,12 @@ impl Call {
         };
         AttemptReport {
             number: self.attempt.load(Relaxed).max(1),
-            endpoint: story
-                .and_then(|story| story.endpoint.as_ref())
-                .map(|facts| Arc::clone(&facts.name)),
-            ran: now
-                .saturating_duration_since(self.started)
-                .saturating_sub(started),
+            endpoint: endpoint.map(|facts| facts.name),
+            ran: self.elapsed(now).saturating_sub(started),
             outcome,
             disposition,
             backoff: None,
         }
-    }
-
-    fn tell(&self, add: impl FnOnce(&mut Story)) {
-        add(self.story().get_or_insert_default());
-    }
-
-    fn story(&self) -> MutexGuard<'_, Option<Box<Story>>> {
-        // Nothing that runs under the lock can leave it half done.
-        self.story.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -21,6 +21,7 @@ mod picks;
 mod policy;
 mod report;
 mod span;
+mod story;
 mod wire;
 
 pub(crate) use self::{

@@ -10,7 +10,7 @@ const NEVER: u64 = u64::MAX;
 
 /// A length of time, or none, that is read and written without a lock.
 #[derive(Debug)]
-pub(super) struct Span(AtomicU64);
+pub(crate) struct Span(AtomicU64);
 
 impl Default for Span {
     fn default() -> Self {
@@ -25,7 +25,7 @@ impl Clone for Span {
 }
 
 impl Span {
-    pub(super) fn get(&self) -> Option<Duration> {
+    pub(crate) fn get(&self) -> Option<Duration> {
         match self.0.load(Relaxed) {
             NEVER => None,
             nanos => Some(Duration::from_nanos(nanos)),

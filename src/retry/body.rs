@@ -1,15 +1,19 @@
-use std::fmt;
+use std::{fmt, sync::Arc, time::Instant};
 
 use http::{
     Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version,
     header::CONTENT_LENGTH,
 };
 
-use super::policy::{Replayable, RetryPolicy};
+use tower::Service;
+
+use super::policy::{Attempts, Replayable, RetryPolicy};
 use crate::{
-    call::Stop,
+    call::{Call, Joined, Stop, attach, find, set_attempt},
     classify::{Awaited, Credit, Verdict},
-    error::{BoxError, Error},
+    clock,
+    dispatch::Dispatch,
+    error::{BoxError, Error, ErrorKind},
     guarded::{End, Settle},
     replay::{Recording, Replay, Tape},
     sealed::Sealed,
@@ -74,10 +78,102 @@ impl Drop for Tally {
     }
 }
 
+/// What all calls of a service share.
+#[derive(Debug)]
+pub(crate) struct Shared<S> {
+    pub(crate) policy: RetryPolicy,
+    /// Never polled, never called: clones of it serve later attempts.
+    pub(crate) pristine: S,
+    pub(crate) covered: bool,
+}
+
+/// A call that this layer retries.
+#[derive(Debug)]
+pub(crate) struct Calling<S, B> {
+    pub(super) shared: Arc<Shared<S>>,
+    pub(super) attempts: Attempts,
+    /// None if there will be no second attempt.
+    kept: Option<Kept<B>>,
+}
+
+impl<S, B: Replay + 'static> Calling<S, B> {
+    /// A call whose first attempt is about to begin.
+    pub(crate) fn new(
+        request: &Request<B>,
+        joined: Joined,
+        shared: Arc<Shared<S>>,
+        now: Instant,
+    ) -> Self {
+        let policy = &shared.policy;
+        let attempts = Attempts::of(policy, joined, request.method(), request.headers(), now);
+        let again = attempts.replay_limit(policy).is_some();
+        Self {
+            kept: again.then(|| Kept::copied(request)).flatten(),
+            shared,
+            attempts,
+        }
+    }
+
+    pub(crate) fn call(&self) -> &Call {
+        self.attempts.call()
+    }
+
+    /// How much of its body is to be recorded, since it could not be copied.
+    pub(crate) fn to_record(&self) -> Option<usize> {
+        let limit = self.attempts.replay_limit(&self.shared.policy);
+        limit.filter(|_| self.kept.is_none())
+    }
+
+    pub(crate) fn record(&mut self, request: Request<B>, limit: usize) -> Request<B> {
+        let (request, kept) = Kept::recorded(request, limit);
+        self.kept = Some(kept);
+        request
+    }
+
+    /// Begins an attempt with this request.
+    pub(crate) fn stamp(&mut self, request: &mut Request<B>, now: Instant) {
+        // A streamed body was made anew; whatever else was copied carries the call already.
+        if find(request).is_none() {
+            attach(request, self.attempts.call());
+        }
+        let replayable = self.replayable(false);
+        let attempt = self.attempts.begin(&self.shared.policy, replayable, now);
+        set_attempt(request, attempt);
+        let policy = &self.shared.policy;
+        policy.count_previous(request.headers_mut(), attempt.number);
+    }
+
+    /// Begins the attempt after a wait.
+    pub(super) fn again(&mut self) -> Result<Dispatch<S, Request<B>>, Error>
+    where
+        S: Service<Request<B>> + Clone,
+    {
+        let now = clock::read();
+        if self.attempts.call().deadline().has_passed(now) {
+            return Err(self.overdue(now));
+        }
+        let Some(mut request) = self.kept.as_ref().and_then(Kept::again) else {
+            let error = Error::new(ErrorKind::InvalidCall);
+            return Err(error.with_report(self.attempts.report(now)));
+        };
+        self.stamp(&mut request, now);
+        Ok(Dispatch::waiting(self.shared.pristine.clone(), request))
+    }
+
+    pub(super) fn replayable(&self, answered: bool) -> Replayable {
+        let kept = self.kept.as_ref();
+        kept.map_or(Replayable::Yes, |kept| kept.replayable(answered))
+    }
+
+    pub(super) fn overdue(&self, now: Instant) -> Error {
+        Error::new(ErrorKind::DeadlineExceeded).with_report(self.attempts.report(now))
+    }
+}
+
 /// What another attempt is made of: a flat copy of the request, dearer parts only where they are needed.
 ///
 /// Dropped when the call is over: the recording stops and is freed, even while the body is still being sent.
-pub(super) struct Kept<B> {
+struct Kept<B> {
     method: Method,
     uri: Uri,
     version: Version,

@@ -4,7 +4,6 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Instant,
 };
 
 use http::{Request, Response};
@@ -12,27 +11,18 @@ use pin_project_lite::pin_project;
 use tower::Service;
 
 use super::{
-    body::{Kept, Tally},
-    policy::{Attempts, Ending, How, Next, Replayable, RetryPolicy},
+    body::{Calling, Tally},
+    policy::{Ending, How, Next},
 };
 use crate::{
-    call::{Call, Deadline, Joined, attach, find, set_attempt},
+    call::{Call, Deadline, Joined},
     classify::Verdict,
     clock::{self, LazyTimer},
     dispatch::{Dispatch, Held, failed, polled_after_end},
-    error::{BoxError, Error, ErrorKind},
+    error::{BoxError, Error},
     guarded::Guarded,
     replay::Replay,
 };
-
-/// What all calls of a service share.
-#[derive(Debug)]
-pub(crate) struct Shared<S> {
-    pub(crate) policy: RetryPolicy,
-    /// Never polled, never called: clones of it serve later attempts.
-    pub(crate) pristine: S,
-    pub(crate) covered: bool,
-}
 
 pin_project! {
     /// A call and its attempts.
@@ -76,13 +66,22 @@ where
     S: Service<Request<B>>,
 {
     #[inline(always)]
-    pub(crate) fn new(dispatch: Dispatch<S, Request<B>>, calling: Calling<S, B>) -> Self {
+    fn of(
+        dispatch: Dispatch<S, Request<B>>,
+        calling: Option<Calling<S, B>>,
+        owned: Option<Arc<Call>>,
+    ) -> Self {
         Self {
             state: State::Attempt { dispatch },
-            calling: Some(calling),
-            owned: None,
+            calling,
+            owned,
             timer: LazyTimer::default(),
         }
+    }
+
+    #[inline(always)]
+    pub(crate) fn new(dispatch: Dispatch<S, Request<B>>, calling: Calling<S, B>) -> Self {
+        Self::of(dispatch, Some(calling), None)
     }
 
     /// For a call whose inner service is not ready.
@@ -106,26 +105,14 @@ where
             Some(inner) => Dispatch::running(inner.call(request)),
             None => held.parked(request),
         };
-        Self {
-            state: State::Attempt { dispatch },
-            calling: None,
-            owned: Some(joined.call),
-            timer: LazyTimer::default(),
-        }
+        Self::of(dispatch, None, Some(joined.call))
     }
 
     /// For a call that is over before it began.
     #[cold]
     #[inline(never)]
     pub(crate) fn refused(error: Error) -> Self {
-        Self {
-            state: State::Attempt {
-                dispatch: Dispatch::Failed { error },
-            },
-            calling: None,
-            owned: None,
-            timer: LazyTimer::default(),
-        }
+        Self::of(Dispatch::Failed { error }, None, None)
     }
 }
 
@@ -145,7 +132,7 @@ where
                 return poll_through(this.state, this.owned.as_deref(), cx);
             };
             let step = match this.state.as_mut().project() {
-                StateProj::Attempt { dispatch } => {
+                StateProj::Attempt { dispatch } => 'ended: {
                     let error = match dispatch.poll_running(Some(calling.call()), cx) {
                         Poll::Ready(Ok(future)) => match future.poll(cx) {
                             Poll::Ready(Ok(response)) => {
@@ -155,26 +142,21 @@ where
                                     *this.calling = None;
                                     return Poll::Ready(Ok(Guarded::of(response, tally)));
                                 }
-                                Err(calling.ended(Ok(response), &verdict))
+                                break 'ended calling.ended(Ok(response), &verdict);
                             }
-                            Poll::Ready(Err(error)) => Ok(Some(failed(error))),
-                            Poll::Pending => Ok(None),
+                            Poll::Ready(Err(error)) => Some(failed(error)),
+                            Poll::Pending => None,
                         },
-                        Poll::Ready(Err(error)) => Ok(Some(error)),
-                        Poll::Pending => Ok(None),
+                        Poll::Ready(Err(error)) => Some(error),
+                        Poll::Pending => None,
                     };
-                    match error {
-                        Err(step) => step,
-                        Ok(error) => {
-                            if error.is_none() {
-                                ready!(this.timer.poll_until(calling.own_limit(), cx));
-                            }
-                            // First what runs below: it tells the call how far it got, and it may hold the rest of a
-                            // request body that is to be sent again.
-                            this.state.set(State::GONE);
-                            calling.failed(error)
-                        }
+                    if error.is_none() {
+                        ready!(this.timer.poll_until(calling.own_limit(), cx));
                     }
+                    // First what runs below: it tells the call how far it got, and it may hold the rest of a request
+                    // body that is to be sent again.
+                    this.state.set(State::GONE);
+                    calling.failed(error)
                 }
                 StateProj::BackingOff { until } => {
                     if let Some(until) = *until {
@@ -226,79 +208,8 @@ enum Step<RB> {
     BackOff(Option<Deadline>),
 }
 
-/// A call that this layer retries.
-#[derive(Debug)]
-pub(crate) struct Calling<S, B> {
-    shared: Arc<Shared<S>>,
-    attempts: Attempts,
-    /// None if there will be no second attempt.
-    kept: Option<Kept<B>>,
-}
-
+/// What follows the attempts of a call.
 impl<S, B: Replay + 'static> Calling<S, B> {
-    /// A call whose first attempt is about to begin.
-    pub(crate) fn new(
-        request: &Request<B>,
-        joined: Joined,
-        shared: Arc<Shared<S>>,
-        now: Instant,
-    ) -> Self {
-        let policy = &shared.policy;
-        let attempts = Attempts::of(policy, joined, request.method(), request.headers(), now);
-        let again = attempts.replay_limit(policy).is_some();
-        Self {
-            kept: again.then(|| Kept::copied(request)).flatten(),
-            shared,
-            attempts,
-        }
-    }
-
-    pub(crate) fn call(&self) -> &Call {
-        self.attempts.call()
-    }
-
-    /// How much of its body is to be recorded, since it could not be copied.
-    pub(crate) fn to_record(&self) -> Option<usize> {
-        let limit = self.attempts.replay_limit(&self.shared.policy);
-        limit.filter(|_| self.kept.is_none())
-    }
-
-    pub(crate) fn record(&mut self, request: Request<B>, limit: usize) -> Request<B> {
-        let (request, kept) = Kept::recorded(request, limit);
-        self.kept = Some(kept);
-        request
-    }
-
-    /// Begins an attempt with this request.
-    pub(crate) fn stamp(&mut self, request: &mut Request<B>, now: Instant) {
-        // A streamed body was made anew; whatever else was copied carries the call already.
-        if find(request).is_none() {
-            attach(request, self.attempts.call());
-        }
-        let replayable = self.replayable(false);
-        let attempt = self.attempts.begin(&self.shared.policy, replayable, now);
-        set_attempt(request, attempt);
-        let policy = &self.shared.policy;
-        policy.count_previous(request.headers_mut(), attempt.number);
-    }
-
-    /// Begins the attempt after a wait.
-    fn again(&mut self) -> Result<Dispatch<S, Request<B>>, Error>
-    where
-        S: Service<Request<B>> + Clone,
-    {
-        let now = clock::read();
-        if self.attempts.call().deadline().has_passed(now) {
-            return Err(self.overdue(now));
-        }
-        let Some(mut request) = self.kept.as_ref().and_then(Kept::again) else {
-            let error = Error::new(ErrorKind::InvalidCall);
-            return Err(error.with_report(self.attempts.report(now)));
-        };
-        self.stamp(&mut request, now);
-        Ok(Dispatch::waiting(self.shared.pristine.clone(), request))
-    }
-
     fn verdict<RB>(&self, response: &Response<RB>) -> Verdict {
         let classifier = &self.shared.policy.settings().classifier;
         classifier.head(response, clock::wall)
@@ -370,21 +281,12 @@ impl<S, B: Replay + 'static> Calling<S, B> {
         }
     }
 
-    fn replayable(&self, answered: bool) -> Replayable {
-        let kept = self.kept.as_ref();
-        kept.map_or(Replayable::Yes, |kept| kept.replayable(answered))
-    }
-
     /// When to end a running attempt by ourselves.
     fn own_limit(&self) -> Deadline {
         if self.shared.covered {
             return Deadline::NEVER;
         }
         self.attempts.call().deadline()
-    }
-
-    fn overdue(&self, now: Instant) -> Error {
-        Error::new(ErrorKind::DeadlineExceeded).with_report(self.attempts.report(now))
     }
 }
 

@@ -12,8 +12,8 @@ use pin_project_lite::pin_project;
 use tower::Service;
 
 use super::{
-    body::Tally,
-    future::{Calling, ResponseFuture, Shared},
+    body::{Calling, Shared, Tally},
+    future::ResponseFuture,
     policy::{Attempts, Ending, How, Next, Replayable, RetryPolicy},
 };
 use crate::{

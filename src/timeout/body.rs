@@ -31,7 +31,7 @@ impl BodyLimit {
     /// `None` if nothing limits the body.
     pub(crate) fn new(call: &Arc<Call>, limits: &Limits, timer: LazyTimer) -> Option<Self> {
         let idle = call.policy().body_idle_given().or(limits.body_idle);
-        (idle.is_some() || call.limits_body()).then(|| Self {
+        (idle.is_some() || call.body_length().get().is_some()).then(|| Self {
             call: Arc::clone(call),
             usual_idle: limits.body_idle,
             preset: limits.preset,

@@ -94,15 +94,22 @@ where
             .as_mut()
             .poll_running(call.map(|call| &**call), cx)
         {
-            Poll::Ready(Ok(future)) => match future.poll(cx) {
-                Poll::Ready(Ok(response)) => {
+            Poll::Ready(Ok(future)) => {
+                let answer = future.poll(cx);
+                let mut limit = None;
+                if let Poll::Ready(Ok(response)) = &answer {
                     let timer = std::mem::take(this.timer);
-                    let limit = call.and_then(|call| BodyLimit::new(call, this.limits, timer));
-                    return Poll::Ready(Ok(Guarded::maybe(response, limit)));
+                    limit = call.and_then(|call| BodyLimit::new(call, this.limits, timer));
+                    Guarded::settle(response, &mut limit);
                 }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(failed(error))),
-                Poll::Pending => {}
-            },
+                match answer {
+                    Poll::Ready(Ok(response)) => {
+                        return Poll::Ready(Ok(Guarded::of(response, limit)));
+                    }
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(failed(error))),
+                    Poll::Pending => {}
+                }
+            }
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             Poll::Pending => {}
         }
@@ -277,14 +284,18 @@ where
         let call = this.terms.call.as_deref();
         match this.dispatch.as_mut().poll_running(call, cx) {
             Poll::Ready(Ok(future)) => match future.poll(cx) {
-                Poll::Ready(Ok(response)) => {
-                    let gave_up = || gave_up(response.status(), response.headers());
-                    return match this.terms.echoed(gave_up) {
-                        Some(error) => Poll::Ready(Err(error)),
-                        None => Poll::Ready(Ok(response)),
-                    };
+                Poll::Ready(answer) => {
+                    if let Ok(head) = &answer
+                        && let Some(error) =
+                            this.terms.echoed(|| gave_up(head.status(), head.headers()))
+                    {
+                        return Poll::Ready(Err(error));
+                    }
+                    return Poll::Ready(match answer {
+                        Ok(response) => Ok(response),
+                        Err(error) => Err(this.terms.failed(error)),
+                    });
                 }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(this.terms.failed(error))),
                 Poll::Pending => {}
             },
             Poll::Ready(Err(error)) => return Poll::Ready(Err(this.terms.failed(error))),
