@@ -1,5 +1,8 @@
 use std::{fmt, sync::Arc};
 
+use bytes::Bytes;
+use http::HeaderValue;
+
 use super::deadline::Deadline;
 
 /// The key that lets a server recognise two attempts as one call.
@@ -14,7 +17,7 @@ use super::deadline::Deadline;
 /// # Ok::<(), evenkeel::InvalidKey>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct IdempotencyKey(Arc<str>);
+pub struct IdempotencyKey(HeaderValue);
 
 /// How far a destination de-duplicates: where a keyed call may be sent again once an attempt went unanswered.
 ///
@@ -105,19 +108,41 @@ impl IdempotencyKey {
         if key.is_empty() || key.len() > MAX_LENGTH || !visible || key.trim() != key {
             return Err(InvalidKey { length: key.len() });
         }
-        Ok(Self(Arc::from(key)))
+        Self::shared(Bytes::copy_from_slice(key.as_bytes()))
+    }
+
+    /// One that is made here, of visible characters.
+    ///
+    /// Kept in what headers of all attempts can share: a value that is made of a text takes a copy of it, and one more
+    /// block when it is cloned first.
+    pub(crate) fn made<const N: usize>(key: [u8; N]) -> Result<Self, InvalidKey> {
+        Self::shared(Bytes::from_owner(key))
+    }
+
+    fn shared(key: Bytes) -> Result<Self, InvalidKey> {
+        let length = key.len();
+        let value = HeaderValue::from_maybe_shared(key);
+        let mut value = value.map_err(|_invalid| InvalidKey { length })?;
+        value.set_sensitive(true);
+        Ok(Self(value))
+    }
+
+    /// As a header carries it; not to be shown.
+    pub(crate) const fn value(&self) -> &HeaderValue {
+        &self.0
     }
 
     /// The key itself.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        // Checked when it was made.
+        self.0.to_str().unwrap_or_default()
     }
 }
 
 impl fmt::Debug for IdempotencyKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown: String = self.0.chars().take(SHOWN.min(self.0.len() / 2)).collect();
+        let shown = &self.as_str()[..SHOWN.min(self.0.len() / 2)];
         write!(f, "IdempotencyKey({shown}..)")
     }
 }

@@ -122,12 +122,10 @@ impl KeyPolicy {
     }
 
     fn value(&self, key: &IdempotencyKey) -> Option<HeaderValue> {
-        let value = if self.quoted {
-            HeaderValue::try_from(quote(key.as_str()))
-        } else {
-            HeaderValue::from_str(key.as_str())
-        };
-        let mut value = value.ok()?;
+        if !self.quoted {
+            return Some(key.value().clone());
+        }
+        let mut value = HeaderValue::try_from(quote(key.as_str())).ok()?;
         value.set_sensitive(true);
         Some(value)
     }

@@ -142,7 +142,8 @@ impl Keyring {
 
     fn draw(&self) -> Result<IdempotencyKey, InvalidKey> {
         let mut text = [0; Hyphenated::LENGTH];
-        IdempotencyKey::new(self.source.draw().hyphenated().encode_lower(&mut text))
+        self.source.draw().hyphenated().encode_lower(&mut text);
+        IdempotencyKey::made(text)
     }
 
     fn put<B>(&self, call: &Call, key: IdempotencyKey, given: bool, request: &mut Request<B>) {
