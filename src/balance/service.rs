@@ -188,14 +188,13 @@ impl<S: Clone + Send + Sync + 'static> Core<S> {
 
     /// Takes an answer of discovery.
     async fn take(&self, answer: Result<Vec<Endpoint>, BoxError>) {
-        let set = match answer.and_then(|set| Ok(self.roster().distinct(set)?)) {
-            Ok(set) => set,
+        let (set, new) = match answer.and_then(|set| Ok(self.roster().look_at(set)?)) {
+            Ok(looked) => looked,
             Err(error) => return self.trouble(Cause::because_of("discovery failed", error)),
         };
         if set.is_empty() && !self.trust_empty {
             return self.lack("discovery answered with an empty set");
         }
-        let new = self.roster().without_service(&set);
         let made = self.make_all(new).await;
         self.update(&set, made);
     }

@@ -156,7 +156,7 @@ impl Difference {
 /// So many endpoints are looked for one by one in a set; for more of them its addresses are hashed.
 const FEW: usize = 8;
 
-/// As [`distinct`], for a set that is mostly one that is known to be so.
+/// As [`distinct`], for a set that is mostly one that is known to be so; and where it differs from that one.
 ///
 /// # Errors
 ///
@@ -164,16 +164,19 @@ const FEW: usize = 8;
 pub(crate) fn distinct_beside<E: Borrow<Endpoint>>(
     known: &[E],
     set: Vec<Endpoint>,
-) -> Result<Vec<Endpoint>, InvalidSetting> {
-    let new = Difference::between(known, &set).new;
+) -> Result<(Vec<Endpoint>, Difference), InvalidSetting> {
+    let differs = Difference::between(known, &set);
+    let new = differs.new.clone();
     let once = |index: &usize| {
         let (before, rest) = set.split_at(*index);
         reachable(&rest[0]).is_ok() && !before.contains(&rest[0]) && !rest[1..].contains(&rest[0])
     };
     if new.len() <= FEW && new.clone().all(|index| once(&index)) {
-        return Ok(set);
+        return Ok((set, differs));
     }
-    distinct(set)
+    let set = distinct(set)?;
+    let differs = Difference::between(known, &set);
+    Ok((set, differs))
 }
 
 /// The set without repeated addresses, the first of them kept, and without those that no call can be sent to.
@@ -305,7 +308,7 @@ impl From<Infallible> for InvalidSetting {
 
 #[cfg(test)]
 mod tests {
-    use super::{Difference, Endpoint, distinct, distinct_beside};
+    use super::{Difference, Endpoint, InvalidSetting, distinct, distinct_beside};
 
     fn endpoint(text: &str) -> Endpoint {
         Endpoint::parse(text).expect("an endpoint written in this test")
@@ -358,7 +361,12 @@ mod tests {
 
     #[test]
     fn a_set_beside_another_one_is_as_distinct_as_alone() {
-        let all = |numbers: &[u16]| distinct_beside(&numbered(&[1, 2, 3]), numbered(numbers));
+        let known = numbered(&[1, 2, 3]);
+        let all = |numbers: &[u16]| {
+            let (set, differs) = distinct_beside(&known, numbered(numbers))?;
+            assert_eq!(differs, Difference::between(&known, &set));
+            Ok::<_, InvalidSetting>(set)
+        };
         for set in [
             &[1, 2, 3][..],
             &[1, 9, 3],

@@ -85,9 +85,9 @@ struct Shared {
 impl Shared {
     /// Keeps a set for the next watch: what differs from the one before.
     fn keep(&mut self, set: Vec<Endpoint>) -> Result<Vec<Endpoint>, BoxError> {
-        let set = distinct_beside(self.last.as_deref().unwrap_or_default(), set)?;
+        let known = self.last.as_deref().unwrap_or_default();
+        let (set, Difference { old, new }) = distinct_beside(known, set)?;
         let last = self.last.get_or_insert_default();
-        let Difference { old, new } = Difference::between(last, &set);
         last.splice(old, set[new].iter().cloned());
         Ok(set)
     }

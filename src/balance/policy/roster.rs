@@ -72,23 +72,25 @@ impl<S> Default for Roster<S> {
 }
 
 impl<S: Clone> Roster<S> {
-    /// The answer without repeated addresses and those that no call can be sent to.
+    /// The answer without repeated addresses and those that no call can be sent to, and those of it that need a service.
     ///
     /// # Errors
     ///
     /// If that leaves nothing of a set that held something.
-    pub(crate) fn distinct(&self, answer: Vec<Endpoint>) -> Result<Vec<Endpoint>, InvalidSetting> {
-        distinct_beside(&self.order, answer)
-    }
-
-    /// Those of an answer that need a service.
-    pub(crate) fn without_service(&self, answer: &[Endpoint]) -> Vec<Endpoint> {
+    pub(crate) fn look_at(
+        &self,
+        answer: Vec<Endpoint>,
+    ) -> Result<(Vec<Endpoint>, Vec<Endpoint>), InvalidSetting> {
+        let (answer, differs) = distinct_beside(&self.order, answer)?;
+        let all = self.torn || !self.failed.is_empty();
+        let open = if all {
+            &answer[..]
+        } else {
+            &answer[differs.new]
+        };
         let new = |endpoint: &&Endpoint| !self.members.contains_key(*endpoint);
-        if self.torn || !self.failed.is_empty() {
-            return answer.iter().filter(new).cloned().collect();
-        }
-        let differs = Difference::between(&self.order, answer);
-        answer[differs.new].iter().filter(new).cloned().collect()
+        let new = open.iter().filter(new).cloned().collect();
+        Ok((answer, new))
     }
 
     /// Takes an answer and the services made for it; `None` if nothing changes for calls.

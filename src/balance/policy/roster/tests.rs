@@ -36,7 +36,8 @@ fn answer(
     set: &[(u16, u32)],
 ) -> Option<Snapshot<(u16, u64)>> {
     let set: Vec<_> = set.iter().copied().map(endpoint).collect();
-    let made = roster.without_service(&set).into_iter().map(|endpoint| {
+    let (set, new) = roster.look_at(set).expect("each can be reached");
+    let made = new.into_iter().map(|endpoint| {
         let port = endpoint.address().port();
         let service = match port {
             90.. => Err(Cause::new("no")),
@@ -229,7 +230,8 @@ fn a_panic_of_a_clone_is_mended_by_the_next_answer() {
         let clones = Arc::new(AtomicUsize::new(usize::MAX / 2));
         let mut take = |set: &[u16]| {
             let set: Vec<_> = set.iter().map(|&port| endpoint((port, 1))).collect();
-            let made = roster.without_service(&set).into_iter();
+            let (set, new) = roster.look_at(set).expect("each can be reached");
+            let made = new.into_iter();
             let service =
                 |endpoint: &Endpoint| Fragile(endpoint.address().port(), Arc::clone(&clones));
             let made = made.map(|endpoint| (endpoint.clone(), Ok(service(&endpoint))));
