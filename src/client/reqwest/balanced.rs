@@ -3,7 +3,7 @@
 use tower::Layer;
 
 use super::{
-    client::{Client, Stacks, boxed},
+    client::{Client, ClientService, Stacks},
     endpoint::{self, EndpointSettings},
     evidence::reqwest_classifier,
 };
@@ -58,7 +58,7 @@ impl ClientBuilder<Balanced> {
             })?;
         let (service, view) = prepared.settings.over(balancer)?;
         Client::over(
-            Stacks::One(boxed(service)),
+            Stacks::One(ClientService::new(service)),
             Some(prepared.origin),
             Some(view),
         )

@@ -1,13 +1,20 @@
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use bytes::Bytes;
+use futures::TryFutureExt;
 use http::{Method, Request, Response};
-use tower::{Service, ServiceExt, util::BoxCloneSyncService};
+use tower::{Service, ServiceExt};
 
 use super::{
-    per_origin::PerOrigin,
+    per_origin::{Entry, PerOrigin},
     request::{self, RequestBuilder},
-    response::{self, ClientBody},
+    response::into_response,
     target::Home,
 };
 use crate::{
@@ -20,11 +27,35 @@ use crate::{
     retry::Budget,
 };
 
-/// The whole stack behind one type.
-pub(crate) type ClientService = BoxCloneSyncService<Request<Body>, Response<ClientBody>, Error>;
+/// The answer of a call, behind one type.
+type Answer = Pin<Box<dyn Future<Output = Result<reqwest::Response, Error>> + Send>>;
 
-/// The one box of the ready-made stack.
-pub(super) fn boxed<S, B>(service: S) -> ClientService
+/// The whole stack behind one type; a clone costs a reference count.
+#[derive(Clone)]
+pub(crate) struct ClientService(Arc<dyn Calls>);
+
+trait Calls: Send + Sync {
+    fn call(&self, request: Request<Body>) -> Answer;
+}
+
+impl ClientService {
+    pub(super) fn new<S, B>(service: S) -> Self
+    where
+        S: Service<Request<Body>, Response = Response<B>, Error = Error>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        Self(Arc::new(service))
+    }
+}
+
+/// Each call takes a clone of the stack.
+impl<S, B> Calls for S
 where
     S: Service<Request<Body>, Response = Response<B>, Error = Error>
         + Clone
@@ -35,7 +66,9 @@ where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    BoxCloneSyncService::new(service.map_response(response::boxed))
+    fn call(&self, request: Request<Body>) -> Answer {
+        Box::pin(self.clone().oneshot(request).map_ok(into_response))
+    }
 }
 
 /// An HTTP client that keeps calls on an even keel: the ready-made stack of all layers around reqwest.
@@ -48,13 +81,17 @@ where
 /// absolute URLs.
 #[derive(Clone)]
 pub struct Client {
-    stacks: Arc<Stacks>,
-    home: Option<Arc<Home>>,
-    view: Option<Arc<View>>,
+    /// One for all clones: one more costs a reference count.
+    shared: Arc<Shared>,
 }
 
-/// What clones of a client share. Each call takes a clone of its stack, so that one of the client costs a reference
-/// count.
+struct Shared {
+    stacks: Stacks,
+    home: Option<Home>,
+    view: Option<View>,
+}
+
+/// The stack of the client's origin, or of each.
 pub(super) enum Stacks {
     One(ClientService),
     PerOrigin(PerOrigin),
@@ -71,11 +108,13 @@ impl Client {
         origin: Option<Origin>,
         view: Option<View>,
     ) -> Result<Self, InvalidSetting> {
-        let home = origin.map(Home::new).transpose()?.map(Arc::new);
+        let shared = Shared {
+            stacks,
+            home: origin.map(Home::new).transpose()?,
+            view,
+        };
         Ok(Self {
-            stacks: Arc::new(stacks),
-            home,
-            view: view.map(Arc::new),
+            shared: Arc::new(shared),
         })
     }
 
@@ -89,21 +128,20 @@ impl Client {
     /// client, which has one for each origin.
     #[must_use]
     pub fn circuit_breaker(&self) -> Option<&Breaker> {
-        self.view.as_ref().map(|view| &view.breaker)
+        self.view().map(|view| &view.breaker)
     }
 
     /// The retry budget of the origin; `None` without one, and around an existing reqwest client.
     #[must_use]
     pub fn budget(&self) -> Option<&Budget> {
-        self.view.as_ref().and_then(|view| view.budget.as_ref())
+        self.view().and_then(|view| view.budget.as_ref())
     }
 
     /// How each endpoint of the origin stands, those that are left out included with the reason; empty around
     /// an existing reqwest client, and before the first call.
     #[must_use]
     pub fn endpoints(&self) -> Vec<EndpointStatus> {
-        self.view
-            .as_ref()
+        self.view()
             .map(|view| (view.endpoints)())
             .unwrap_or_default()
     }
@@ -168,31 +206,52 @@ impl Client {
         policy: CallPolicy,
     ) -> Result<reqwest::Response, Error> {
         let request = request::taken_over(self.home(), request, policy)?;
-        self.call(request).await
+        self.call(request)?.await
     }
 
-    pub(super) async fn call(&self, request: Request<Body>) -> Result<reqwest::Response, Error> {
-        let response = match &*self.stacks {
-            Stacks::One(stack) => called(stack, request).await,
+    /// Begins a call.
+    ///
+    /// # Errors
+    ///
+    /// If the request has no origin.
+    pub(super) fn call(&self, request: Request<Body>) -> Result<Calling, Error> {
+        Ok(match &self.shared.stacks {
+            Stacks::One(stack) => Calling {
+                answer: stack.0.call(request),
+                _origin: None,
+            },
             Stacks::PerOrigin(stacks) => {
-                // Kept while the call runs: so its origin is not idle.
                 let entry = stacks.entry(&request)?;
-                called(entry.stack(), request).await
+                Calling {
+                    answer: entry.stack().0.call(request),
+                    _origin: Some(entry),
+                }
             }
-        };
-        Ok(response?.into())
+        })
     }
 
     pub(super) fn home(&self) -> Option<&Home> {
-        self.home.as_deref()
+        self.shared.home.as_ref()
+    }
+
+    fn view(&self) -> Option<&View> {
+        self.shared.view.as_ref()
     }
 }
 
-async fn called(
-    stack: &ClientService,
-    request: Request<Body>,
-) -> Result<Response<ClientBody>, Error> {
-    stack.clone().ready().await?.call(request).await
+/// A call on its way.
+pub(super) struct Calling {
+    answer: Answer,
+    /// Not idle as long as the call runs.
+    _origin: Option<Arc<Entry>>,
+}
+
+impl Future for Calling {
+    type Output = Result<reqwest::Response, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.answer.as_mut().poll(cx)
+    }
 }
 
 impl fmt::Debug for Client {

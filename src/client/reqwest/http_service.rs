@@ -123,7 +123,10 @@ where
     *request.version_mut() = parts.version;
     *request.headers_mut() = parts.headers;
     *request.body_mut() = Some(body::into_reqwest(body));
-    *request.timeout_mut() = known.timeout;
+    // To ask for the place of a timeout makes it.
+    if known.timeout.is_some() {
+        *request.timeout_mut() = known.timeout;
+    }
     Ok(request)
 }
 

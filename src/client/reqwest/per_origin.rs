@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     fmt,
+    hash::{Hash, Hasher},
     sync::{
         Arc, Mutex, Once, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -45,10 +46,31 @@ struct Shared {
 }
 
 /// Scheme and authority, as the URL has them: lower case, without a default port.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone)]
 struct Key {
     https: bool,
     authority: Authority,
+}
+
+impl Key {
+    /// As it stands: an authority by itself is compared letter by letter, whatever their case.
+    fn parts(&self) -> (bool, &str) {
+        (self.https, self.authority.as_str())
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.parts() == other.parts()
+    }
+}
+
+impl Eq for Key {}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.parts().hash(state);
+    }
 }
 
 /// One origin's stack.

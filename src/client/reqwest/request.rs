@@ -177,8 +177,11 @@ impl RequestBuilder {
     /// If no response came: see [`Error::kind`], [`Error::may_have_happened`] and [`Error::report`]. With
     /// [`ErrorKind::InvalidCall`] the request was not sent, since a part of it cannot be.
     pub async fn send(self) -> Result<reqwest::Response, Error> {
-        let (client, request) = self.build()?;
-        client.call(request).await
+        let calling = {
+            let (client, request) = self.build()?;
+            client.call(request)?
+        };
+        calling.await
     }
 
     fn build(self) -> Result<(Client, Request<Body>), Error> {
@@ -310,7 +313,7 @@ mod tests {
 
     use http::Response;
     use http_body_util::BodyExt;
-    use tower::{ServiceExt, service_fn, util::BoxCloneSyncService};
+    use tower::{ServiceExt, service_fn};
 
     use super::*;
     use crate::{
@@ -335,7 +338,7 @@ mod tests {
             );
             Ok::<_, crate::BoxError>(Response::new(reqwest::Body::from(text)))
         });
-        let service: ClientService = BoxCloneSyncService::new(echo.map_err(Error::from_inner));
+        let service = ClientService::new(echo.map_err(Error::from_inner));
         let origin = origin.map(|origin| Origin::parse(origin).expect("an origin"));
         Client::over(Stacks::One(service), origin, None).expect("a host")
     }

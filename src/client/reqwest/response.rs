@@ -7,18 +7,6 @@ use http_body::Body as HttpBody;
 use super::body::SyncBody;
 use crate::error::BoxError;
 
-/// What a guarded body becomes at the edge: one of reqwest's, so that the stack has one type.
-pub(crate) type ClientBody = reqwest::Body;
-
-/// Boxes the body; its length and its end stay known.
-pub(crate) fn boxed<B>(response: Response<B>) -> Response<ClientBody>
-where
-    B: HttpBody<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-{
-    response.map(|body| reqwest::Body::wrap(SyncBody::new(body)))
-}
-
 /// Makes the response of a stack built by hand one of reqwest's, with its `text`, `json` and `chunk`.
 ///
 /// Its URL is the one that [`HttpService`](super::HttpService) kept. All extensions stay, the
@@ -45,5 +33,7 @@ where
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    boxed(response).into()
+    response
+        .map(|body| reqwest::Body::wrap(SyncBody::new(body)))
+        .into()
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use tower::Layer;
 
 use super::{
-    client::{Client, Stacks, boxed},
+    client::{Client, ClientService, Stacks},
     evidence::reqwest_classifier,
     http_service::HttpService,
     per_origin::PerOrigin,
@@ -68,7 +68,7 @@ impl ClientBuilder<Wrapped> {
             let own = keyed.iter().find(|(keyed, _)| Some(keyed) == origin);
             settings.keys = own.map(|(_, keys)| keys.clone());
             let composed = settings.compose(|_| attempt.layer(client.clone()))?;
-            Ok(composed.map(boxed))
+            Ok(composed.map(ClientService::new))
         };
         Client::over(Stacks::PerOrigin(PerOrigin::new(make)?), None, None)
     }
