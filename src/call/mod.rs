@@ -32,7 +32,7 @@ pub(crate) use self::{
     key::{CallKey, Confinement},
     policy::KeyChoice,
     report::Short,
-    wire::{first_of, firsts, gave_up, is_grpc, is_grpc_media},
+    wire::{first_of, first_of_two, gave_up, is_grpc, is_grpc_media},
 };
 pub use self::{
     body::Body,

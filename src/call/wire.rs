@@ -157,8 +157,8 @@ impl fmt::Debug for DeadlineHeader {
 /// # Errors
 /// If the header is malformed.
 pub(crate) fn grpc_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Malformed> {
-    match firsts(headers, [&GRPC_TIMEOUT, &CONTENT_TYPE]) {
-        [Some(_), media] if is_grpc_media(media) => DeadlineHeader::grpc().read(headers),
+    match first_of_two(headers, &CONTENT_TYPE, &GRPC_TIMEOUT) {
+        (media, Some(_)) if is_grpc_media(media) => DeadlineHeader::grpc().read(headers),
         _ => Ok(None),
     }
 }
@@ -169,31 +169,39 @@ pub(crate) fn gave_up(status: StatusCode, headers: &HeaderMap) -> bool {
     status == StatusCode::GATEWAY_TIMEOUT || matches!(code, Some(b"1" | b"4"))
 }
 
-/// The first value of each of these headers, looked for in one pass over a head of few headers: that is cheaper than
-/// to hash their names.
-pub(crate) fn firsts<'a, const N: usize>(
-    headers: &'a HeaderMap,
-    names: [&HeaderName; N],
-) -> [Option<&'a HeaderValue>; N] {
-    const FEW: usize = 8;
-    if headers.len() > FEW {
-        return names.map(|name| headers.get(name));
-    }
-    let mut found = [None; N];
-    for (known, value) in headers {
-        for (name, found) in names.iter().zip(&mut found) {
-            if found.is_none() && known == *name {
-                *found = Some(value);
-            }
-        }
-    }
-    found
-}
+/// In a head of so few headers it is cheaper to look at one after the other than to hash a name.
+const FEW: usize = 8;
 
 /// The first value of a header.
 pub(crate) fn first_of<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
-    let [first] = firsts(headers, [name]);
-    first
+    if headers.len() > FEW {
+        return headers.get(name);
+    }
+    let mut headers = headers.iter();
+    headers
+        .find(|(known, _)| *known == name)
+        .map(|(_, value)| value)
+}
+
+/// The first values of two headers, in one pass.
+#[inline(always)]
+pub(crate) fn first_of_two<'a>(
+    headers: &'a HeaderMap,
+    one: &HeaderName,
+    other: &HeaderName,
+) -> (Option<&'a HeaderValue>, Option<&'a HeaderValue>) {
+    if headers.len() > FEW {
+        return (headers.get(one), headers.get(other));
+    }
+    let (mut first, mut second) = (None, None);
+    for (known, value) in headers {
+        if known == one {
+            first = first.or(Some(value));
+        } else if known == other {
+            second = second.or(Some(value));
+        }
+    }
+    (first, second)
 }
 
 /// Whether the content is gRPC, whatever its codec.

@@ -8,7 +8,7 @@ use super::{
     pushback,
     verdict::{Awaited, Class, Pushback, Retryable, Verdict},
 };
-use crate::call::{first_of, firsts, is_grpc_media};
+use crate::call::{first_of, first_of_two, is_grpc_media};
 
 /// The header, or trailer, that holds the status code.
 static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -116,9 +116,9 @@ pub(super) enum Head {
 
 impl Head {
     pub(super) fn read(status: StatusCode, headers: &HeaderMap) -> Self {
-        match firsts(headers, [&GRPC_STATUS, &CONTENT_TYPE]) {
-            [Some(code), _] => Self::Status(Code::of(code)),
-            [None, media] if status == StatusCode::OK && is_grpc_media(media) => Self::Open,
+        match first_of_two(headers, &CONTENT_TYPE, &GRPC_STATUS) {
+            (_, Some(code)) => Self::Status(Code::of(code)),
+            (media, None) if status == StatusCode::OK && is_grpc_media(media) => Self::Open,
             _ => Self::Foreign(Code::of_http(status)),
         }
     }
