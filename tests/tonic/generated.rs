@@ -82,6 +82,26 @@ async fn a_call_that_is_given_up_before_its_head_is_over_for_the_server_too() {
 }
 
 #[tokio::test]
+async fn a_signature_sees_the_call_with_all_that_its_caller_said_of_it() {
+    let server = EchoServer::start([]);
+    let channel = builder([server.address()])
+        .before_attempt(|parts, _| {
+            let method = parts.extensions.get::<GrpcMethod<'static>>();
+            let method = method.expect("generated clients say it").method();
+            let method = method.parse().expect("a header value");
+            parts.headers.insert("x-method", method);
+        })
+        .build_tonic(Ok)
+        .expect("valid");
+    EchoClient::new(channel)
+        .unary(message("x"))
+        .await
+        .expect("an answer");
+    let metadata = server.seen().pop().expect("a call").metadata;
+    assert_eq!(metadata["x-method"], "Unary");
+}
+
+#[tokio::test]
 async fn an_interceptor_and_a_signature_stand_where_tonic_has_them() {
     let server = EchoServer::start([]);
     let channel = builder([server.address()])

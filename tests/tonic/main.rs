@@ -31,7 +31,7 @@ use evenkeel::{
 use futures::{StreamExt, stream};
 use tokio::{runtime, sync::mpsc, time::sleep};
 use tonic::{
-    Code, Request, Status,
+    Code, GrpcMethod, Request, Status,
     transport::{Certificate, ClientTlsConfig},
 };
 use tower::{Service, ServiceBuilder};
